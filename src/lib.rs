@@ -1,0 +1,5 @@
+//! Holdover: collectors -> outbox -> MQTT, with an honest account of loss. See ARCHITECTURE.md.
+
+pub mod clock;
+pub mod ranges;
+pub mod record;
