@@ -3,3 +3,4 @@
 pub mod clock;
 pub mod ranges;
 pub mod record;
+pub mod wire;
