@@ -1,6 +1,8 @@
 //! Holdover: collectors -> outbox -> MQTT, with an honest account of loss. See ARCHITECTURE.md.
 
 pub mod clock;
+pub mod collect;
+pub mod host;
 pub mod ranges;
 pub mod record;
 pub mod wire;

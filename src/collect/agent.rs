@@ -1,0 +1,98 @@
+//! The agent itself: what its process uses, and the figures of its outbox and uplink that only it knows.
+
+use super::cpu::TICKS_PER_SECOND;
+use super::processes::{parse_stat, resident};
+use super::root::{read_limited, unreadable};
+use super::{AgentFigures, Collector, CollectorSpec, Context, Draft, MetricSpec, ParamError, Params, Points, text};
+use crate::record::RunError;
+
+pub const SPEC: CollectorSpec = CollectorSpec {
+    name: "agent",
+    about: "this agent: memory, CPU time, open files, outbox and uplink",
+    default_schedule: "60s",
+    default_on: true,
+    params: &[],
+    metrics: METRICS,
+    build,
+};
+
+const NAME: &str = "holdover.agent";
+
+const METRICS: &[MetricSpec] = &[
+    MetricSpec::updown(NAME, "memory_usage", "By").is("process.memory.usage", "resident memory of this agent"),
+    MetricSpec::counter(NAME, "cpu_time", "s").is("process.cpu.time", "CPU time of this agent since it started"),
+    MetricSpec::updown(NAME, "threads", "{thread}").is("process.thread.count", "threads of this agent"),
+    MetricSpec::updown(NAME, "open_files", "{file}")
+        .is("process.unix.file_descriptor.count", "file descriptors that this agent holds"),
+    MetricSpec::gauge(NAME, "connected", "1")
+        .is("holdover.uplink.connected", "whether a connection to a broker stands"),
+    MetricSpec::updown(NAME, "outbox_depth", "{record}")
+        .is("holdover.outbox.depth", "records recorded and not settled"),
+    MetricSpec::updown(NAME, "outbox_bytes", "By").is("holdover.outbox.usage", "disk that the outbox occupies"),
+    MetricSpec::updown(NAME, "outbox_limit", "By").is("holdover.outbox.limit", "disk that the outbox may occupy"),
+    MetricSpec::gauge(NAME, "outbox_utilization", "1").is("holdover.outbox.utilization", "outbox_bytes / outbox_limit"),
+    MetricSpec::gauge(NAME, "outbox_age", "s").is("holdover.outbox.age", "since the oldest pending record was made"),
+    MetricSpec::counter(NAME, "commits", "{commit}").is("holdover.outbox.commits", "commits since the agent started"),
+    MetricSpec::counter(NAME, "records_recorded", "{record}")
+        .is("holdover.records{state=recorded}", "records recorded since the agent started"),
+    MetricSpec::counter(NAME, "records_settled", "{record}")
+        .is("holdover.records{state=settled}", "records settled since the agent started"),
+    MetricSpec::counter(NAME, "records_lost", "{record}")
+        .is("holdover.records{state=lost}", "records declared lost since the agent started"),
+    MetricSpec::counter(NAME, "runs", "{run}").is("holdover.runs", "runs of collectors since the agent started"),
+    MetricSpec::counter(NAME, "runs_failed", "{run}")
+        .is("holdover.runs{outcome=failed}", "runs with an err record since the agent started"),
+    MetricSpec::counter(NAME, "runs_skipped", "{run}")
+        .is("holdover.runs{outcome=skipped}", "runs that were due and did not start since the agent started"),
+    MetricSpec::counter(NAME, "connections", "{connection}")
+        .is("holdover.uplink.connections", "connections to a broker since the agent started"),
+    MetricSpec::counter(NAME, "publishes", "{message}")
+        .is("holdover.uplink.publishes", "messages published since the agent started"),
+    MetricSpec::counter(NAME, "bytes_sent", "By")
+        .is("holdover.uplink.io{network.io.direction=transmit}", "payload published since the agent started"),
+];
+
+struct Agent;
+
+fn build(_: &Params) -> Result<Box<dyn Collector>, ParamError> {
+    Ok(Box::new(Agent))
+}
+
+impl Collector for Agent {
+    fn collect(&mut self, ctx: &Context<'_>, out: &mut Points) -> Result<(), RunError> {
+        let draft = figures(out.add(NAME), ctx.agent);
+        let stat = read_limited(&ctx.host.own("stat")).map_err(|e| unreadable("proc/self/stat", &e))?;
+        let Some(used) = parse_stat(&stat) else {
+            return Err(text::malformed("proc/self/stat", "a line of 22 columns or more", &stat));
+        };
+        let memory = read_limited(&ctx.host.own("status")).ok().and_then(|text| resident(&text));
+        // The directory being read is one of them.
+        let files = std::fs::read_dir(ctx.host.own("fd")).ok().map(|entries| entries.count() as u64);
+        draft
+            .uint("memory_usage", memory)
+            .float("cpu_time", used.ticks as f64 / TICKS_PER_SECOND)
+            .uint("threads", used.threads)
+            .uint("open_files", files);
+        Ok(())
+    }
+}
+
+fn figures<'a>(draft: Draft<'a>, f: &AgentFigures) -> Draft<'a> {
+    draft
+        .bool("connected", f.connected)
+        .uint("outbox_depth", f.outbox_depth)
+        .uint("outbox_bytes", f.outbox_bytes)
+        .uint("outbox_limit", f.outbox_limit)
+        .ratio("outbox_utilization", f.outbox_bytes as f64, f.outbox_limit as f64)
+        .float("outbox_age", f.outbox_age_ms as f64 / 1e3)
+        .uint("commits", f.commits)
+        .uint("records_recorded", f.records_recorded)
+        .uint("records_settled", f.records_settled)
+        .uint("records_lost", f.records_lost)
+        .uint("runs", f.runs)
+        .uint("runs_failed", f.runs_failed)
+        .uint("runs_skipped", f.runs_skipped)
+        .uint("connections", f.connections)
+        .uint("publishes", f.publishes)
+        .uint("bytes_sent", f.bytes_sent)
+}

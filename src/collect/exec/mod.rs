@@ -1,0 +1,101 @@
+//! Scripts: any executable with arguments, its output read as records.
+//!
+//! A run never blocks the loop and never outlives its bounds: time, output, what it leaves in memory. It has a process
+//! group of its own, which is killed in every path, also when the run is dropped half-way. What a script printed as
+//! complete, well-formed lines is kept; whatever else went wrong adds one record with `status: "err"` and a typed
+//! error. A child that leaves the group (`setsid`) outlives the run - only a cgroup could stop that - but holds nothing
+//! up: its pipe is dropped.
+//!
+//! The environment of a script is `PATH`, `LANG=C.UTF-8`, `HOLDOVER_HOST`, `HOLDOVER_COLLECTOR` and what its
+//! configuration adds; nothing else of ours. Standard input is closed, the directory is `/` unless configured.
+
+mod influx;
+mod json;
+mod output;
+mod process;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::clock::Now;
+use crate::record::Point;
+
+/// `PATH` of a script, unless its configuration says otherwise.
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between SIGTERM and SIGKILL.
+pub const DEFAULT_GRACE: Duration = Duration::from_secs(1);
+pub const DEFAULT_MAX_OUTPUT: usize = 256 << 10;
+
+/// How the output of a script is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// NDJSON when the first character is `{`, else Influx line protocol.
+    #[default]
+    Auto,
+    /// One JSON object per line: `{name?, ts?, tags?, fields, status?, error?}`.
+    Ndjson,
+    /// Influx line protocol, times in nanoseconds.
+    Influx,
+}
+
+impl Format {
+    pub const NAMES: [&'static str; 3] = ["auto", "ndjson", "influx"];
+
+    /// The format of that name, one of [`Format::NAMES`].
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "auto" => Some(Self::Auto),
+            "ndjson" => Some(Self::Ndjson),
+            "influx" => Some(Self::Influx),
+            _ => None,
+        }
+    }
+}
+
+/// A script as configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Script {
+    /// Program and arguments; never handed to a shell. A program without a slash is looked up in `PATH`.
+    pub argv: Vec<String>,
+    pub timeout: Duration,
+    pub grace: Duration,
+    /// Most bytes of standard output, and of standard error, before the script is killed.
+    pub max_output: usize,
+    pub format: Format,
+    /// Added to (or in place of) the variables that every script gets.
+    pub env: Vec<(String, String)>,
+    pub dir: Option<PathBuf>,
+}
+
+impl Script {
+    pub fn new(argv: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self {
+            argv: argv.into_iter().map(Into::into).collect(),
+            timeout: DEFAULT_TIMEOUT,
+            grace: DEFAULT_GRACE,
+            max_output: DEFAULT_MAX_OUTPUT,
+            format: Format::Auto,
+            env: Vec::new(),
+            dir: None,
+        }
+    }
+}
+
+/// One run: its points in the order printed, then at most one err record for output that cannot be read and one for
+/// the process itself. Lines without a time get that of `now`, lines without a name get `collector`. Nothing
+/// printed and exit code 0 is no point at all. Dropping the future kills the process group.
+pub async fn run(script: &Script, host: &str, collector: &str, now: &Now) -> Vec<Point> {
+    let defaults = output::Defaults { name: collector, ts: now.wall_ms, mono: now.boot_ms() };
+    match process::execute(script, host, collector).await {
+        Ok(ended) => {
+            let whole = ended.failure.is_none();
+            let mut points = output::read(&ended.stdout, whole, script.format, &defaults);
+            points.extend(ended.failure.map(|error| defaults.failure(error)));
+            points
+        }
+        Err(error) => vec![defaults.failure(error)],
+    }
+}

@@ -1,0 +1,309 @@
+//! Space and inodes of mounted file systems: the mounts from `mountinfo`, the figures from `statvfs`.
+//!
+//! `statvfs` of a local file system answers from memory and is called in place. One behind a network, or in user
+//! space (FUSE), may never answer: those are asked only on request, by the helper threads of [`Prober`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::prober::Prober;
+use super::text::{self, words};
+use super::{
+    Collector, CollectorSpec, Context, Draft, FsStat, MetricSpec, ParamError, ParamKind, ParamSpec, Params, Points,
+    ProcFile,
+};
+use crate::record::{ErrorKind, RunError};
+
+pub const SPEC: CollectorSpec = CollectorSpec {
+    name: "filesystems",
+    about: "space and inodes of mounted file systems, one record per mount point",
+    default_schedule: "60s",
+    default_on: true,
+    params: &[
+        ParamSpec { name: "mounts", kind: ParamKind::List, about: "only these mount points", default: "[]" },
+        ParamSpec {
+            name: "types",
+            kind: ParamKind::List,
+            about: "also these types, which are left out otherwise, such as tmpfs",
+            default: "[]",
+        },
+        ParamSpec {
+            name: "network",
+            kind: ParamKind::Bool,
+            about: "also network and FUSE file systems",
+            default: "false",
+        },
+        ParamSpec {
+            name: "timeout",
+            kind: ParamKind::Duration,
+            about: "after this a network file system that does not answer is reported",
+            default: "\"5s\"",
+        },
+    ],
+    metrics: METRICS,
+    build,
+};
+
+pub(super) const NAME: &str = "system.filesystem";
+
+const METRICS: &[MetricSpec] = &[
+    MetricSpec::updown(NAME, "limit", "By").is("system.filesystem.limit", "size of the file system"),
+    MetricSpec::updown(NAME, "usage", "By").is("system.filesystem.usage{system.filesystem.state=used}", "space in use"),
+    MetricSpec::updown(NAME, "available", "By")
+        .is("system.filesystem.usage{system.filesystem.state=free}", "space that users other than root can still get"),
+    MetricSpec::gauge(NAME, "utilization", "1")
+        .is("system.filesystem.utilization", "usage / (usage + available), as df shows it"),
+    MetricSpec::updown(NAME, "inodes_limit", "{inode}")
+        .is("system.filesystem.inode.limit", "inodes there are; absent where they are made on demand"),
+    MetricSpec::updown(NAME, "inodes_usage", "{inode}")
+        .is("system.filesystem.inode.usage{system.filesystem.state=used}", "inodes in use"),
+    MetricSpec::gauge(NAME, "inodes_utilization", "1")
+        .is("system.filesystem.inode.utilization", "inodes_usage / inodes_limit"),
+    MetricSpec::gauge(NAME, "read_only", "1")
+        .is("system.filesystem.read_only", "whether it is mounted, or was remounted after an error, read-only"),
+];
+
+const DEFAULT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// No disk behind them, or nothing that a user fills.
+const PSEUDO: &[&str] = &[
+    "autofs",
+    "binfmt_misc",
+    "bpf",
+    "cgroup",
+    "cgroup2",
+    "configfs",
+    "debugfs",
+    "devpts",
+    "devtmpfs",
+    "efivarfs",
+    "fusectl",
+    "hugetlbfs",
+    "iso9660",
+    "mqueue",
+    "nfsd",
+    "nsfs",
+    "proc",
+    "pstore",
+    "ramfs",
+    "rootfs",
+    "rpc_pipefs",
+    "securityfs",
+    "selinuxfs",
+    "squashfs",
+    "sysfs",
+    "tmpfs",
+    "tracefs",
+    "erofs",
+];
+
+/// May hang when a server, or a daemon, is away.
+const NETWORK: &[&str] = &[
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "smbfs",
+    "9p",
+    "afs",
+    "ceph",
+    "glusterfs",
+    "lustre",
+    "ncpfs",
+    "ocfs2",
+    "gfs2",
+    "beegfs",
+    "virtiofs",
+];
+
+/// One line of `mountinfo`.
+#[derive(Clone, Debug)]
+pub(super) struct Mount {
+    pub path: Vec<u8>,
+    /// `major:minor`: the same for bind mounts and subvolumes of one file system.
+    device: Vec<u8>,
+    /// Only a part of that file system is mounted here.
+    bind: bool,
+    kind: String,
+    source: String,
+    read_only: bool,
+}
+
+impl Mount {
+    pub(super) fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    fn is_network(&self) -> bool {
+        NETWORK.contains(&self.kind.as_str()) || self.kind == "fuse" || self.kind.starts_with("fuse.")
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        Path::new(OsStr::from_bytes(&self.path))
+    }
+
+    fn tag<'a>(&self, draft: Draft<'a>) -> Draft<'a> {
+        let draft = draft.tag("mountpoint", text::name(&self.path)).tag("type", self.kind.clone());
+        draft.tag("device", self.source.clone())
+    }
+
+    pub(super) fn emit(&self, stat: &FsStat, draft: Draft<'_>) {
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.block_size);
+        // Figures that contradict each other (a damaged file system, a careless server) give no usage.
+        let used = stat.blocks.checked_sub(stat.blocks_free);
+        let mut draft = self.tag(draft).bool("read_only", self.read_only);
+        draft = draft.uint("limit", bytes(stat.blocks)).uint("available", bytes(stat.blocks_available));
+        if let Some(used) = used {
+            let reachable = used as f64 + stat.blocks_available as f64;
+            draft = draft.uint("usage", bytes(used)).ratio("utilization", used as f64, reachable);
+        }
+        if stat.inodes > 0 {
+            let used = stat.inodes.checked_sub(stat.inodes_free);
+            draft = draft.uint("inodes_limit", stat.inodes).uint("inodes_usage", used);
+            if let Some(used) = used {
+                draft.ratio("inodes_utilization", used as f64, stat.inodes as f64);
+            }
+        }
+    }
+
+    pub(super) fn fail(&self, error: &io::Error, out: &mut Points) {
+        let kind = match error.kind() {
+            io::ErrorKind::PermissionDenied => ErrorKind::Permission,
+            _ => ErrorKind::Unsupported,
+        };
+        self.report(RunError::new(kind, format!("{}: {error}", text::excerpt(&self.path))), out);
+    }
+
+    pub(super) fn report(&self, error: RunError, out: &mut Points) {
+        self.tag(out.fail(NAME, error));
+    }
+}
+
+struct Filesystems {
+    file: Option<ProcFile>,
+    only: BTreeSet<Vec<u8>>,
+    types: BTreeSet<String>,
+    network: bool,
+    prober: Prober,
+}
+
+fn build(params: &Params) -> Result<Box<dyn Collector>, ParamError> {
+    let only: BTreeSet<Vec<u8>> = params.list("mounts").iter().map(|m| m.clone().into_bytes()).collect();
+    if let Some(bad) = only.iter().find(|m| !m.starts_with(b"/")) {
+        return Err(ParamError::value("mounts", format!("{} is no absolute path", text::excerpt(bad))));
+    }
+    Ok(Box::new(Filesystems {
+        file: None,
+        only,
+        types: params.list("types").iter().cloned().collect(),
+        network: params.bool("network").unwrap_or(false),
+        prober: Prober::new(params.duration("timeout").unwrap_or(DEFAULT_TIMEOUT)),
+    }))
+}
+
+impl Collector for Filesystems {
+    fn collect(&mut self, ctx: &Context<'_>, out: &mut Points) -> Result<(), RunError> {
+        let rel = ctx.host.namespace("mountinfo");
+        let file = match &mut self.file {
+            Some(file) if file.rel() == rel => file,
+            slot => slot.insert(ProcFile::new(rel.clone())),
+        };
+        let text = file.read(ctx.host)?;
+        let mounts: Vec<Mount> = text::lines(text).filter_map(parse).collect();
+        if mounts.is_empty() {
+            let first = text::lines(text).next().unwrap_or_default();
+            return Err(text::malformed(&rel, "at least one mount", first));
+        }
+        let chosen = self.choose(mounts);
+        for path in self.only.iter().filter(|path| !chosen.iter().any(|mount| mount.path == **path)) {
+            let message = format!("nothing is mounted at {}", text::excerpt(path));
+            out.fail(NAME, RunError::new(ErrorKind::Unsupported, message)).tag("mountpoint", text::name(path));
+        }
+        let (remote, local): (Vec<_>, Vec<_>) = chosen.into_iter().partition(Mount::is_network);
+        for mount in &local {
+            match ctx.host.statfs(mount.path()) {
+                Ok(stat) => mount.emit(&stat, out.add(NAME)),
+                Err(error) if self.only.contains(&mount.path) => mount.fail(&error, out),
+                // Unmounted just now, or in a place that this user may not enter, and nobody asked for it by name.
+                Err(_) => {}
+            }
+        }
+        self.prober.probe(ctx, remote, out);
+        Ok(())
+    }
+}
+
+impl Filesystems {
+    fn choose(&self, mounts: Vec<Mount>) -> Vec<Mount> {
+        // Of several mounts at one place the last hides the others.
+        let mut by_path: BTreeMap<Vec<u8>, (usize, Mount)> = BTreeMap::new();
+        for (order, mount) in mounts.into_iter().enumerate() {
+            by_path.insert(mount.path.clone(), (order, mount));
+        }
+        let mut visible: Vec<_> = by_path.into_values().filter(|(_, mount)| self.wants(mount)).collect();
+        visible.sort_by_key(|(order, mount)| (mount.path != b"/", *order));
+        let mut seen = BTreeSet::new();
+        let mut chosen: Vec<Mount> = visible.into_iter().map(|(_, mount)| mount).collect();
+        // Bind mounts and subvolumes share the space of one device: it is told once, unless asked for by name.
+        chosen.retain(|mount| !self.only.is_empty() || seen.insert(mount.device.clone()));
+        chosen
+    }
+
+    fn wants(&self, mount: &Mount) -> bool {
+        if !self.only.is_empty() {
+            return self.only.contains(&mount.path);
+        }
+        if self.types.contains(&mount.kind) {
+            return true;
+        }
+        let at_root = mount.path == b"/";
+        match mount.kind.as_str() {
+            _ if mount.is_network() => self.network,
+            kind if PSEUDO.contains(&kind) => false,
+            // Those of containers would be one record per container; that of our own root is the disk we live on.
+            "overlay" => at_root,
+            "btrfs" => true,
+            // A directory or file of another mount, mounted here once more.
+            _ => at_root || !mount.bind,
+        }
+    }
+}
+
+/// `36 35 98:0 /sub /mnt rw,noatime master:1 - ext4 /dev/sda1 rw,errors=remount-ro`.
+fn parse(line: &[u8]) -> Option<Mount> {
+    let mut words = words(line).skip(2);
+    let device = words.next()?.to_vec();
+    let root = words.next()?;
+    let path = unescape(words.next()?);
+    let options = words.next()?;
+    let mut words = words.skip_while(|word| *word != b"-").skip(1);
+    let kind = text::clean(words.next()?, 64);
+    let source = text::clean(&unescape(words.next()?), 255);
+    let read_only = |options: &[u8]| options.split(|&b| b == b',').any(|o| o == b"ro");
+    let read_only = read_only(options) || words.next().is_some_and(read_only);
+    path.starts_with(b"/").then_some(Mount { path, device, bind: root != b"/", kind, source, read_only })
+}
+
+/// `\040` is how the kernel writes a space; also tab, newline and backslash.
+fn unescape(word: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(word.len());
+    let mut rest = word;
+    while let Some((&first, tail)) = rest.split_first() {
+        let octal = tail.get(..3).filter(|d| first == b'\\' && d.iter().all(|b| (b'0'..=b'7').contains(b)));
+        match octal.map(|d| d.iter().fold(0u32, |n, b| n * 8 + u32::from(b - b'0'))).and_then(|n| u8::try_from(n).ok())
+        {
+            Some(byte) => {
+                out.push(byte);
+                rest = &tail[3..];
+            }
+            None => {
+                out.push(first);
+                rest = tail;
+            }
+        }
+    }
+    out
+}
