@@ -5,4 +5,5 @@ pub mod collect;
 pub mod host;
 pub mod ranges;
 pub mod record;
+pub mod schedule;
 pub mod wire;
