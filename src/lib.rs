@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod collect;
 pub mod host;
+pub mod outbox;
 pub mod ranges;
 pub mod record;
 pub mod schedule;

@@ -1,0 +1,371 @@
+//! Appending: drawing seqs, one commit per call, rolling to the next segment, and coming back after a failure.
+//!
+//! After any failed commit the file is never written again. The next commit goes to a new segment that begins at
+//! the same seq, which voids whatever the failed one may have left behind.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::fault::Fault;
+use super::names::SegmentName;
+use super::segment::{Active, Batch, Item, Meta, Query, Sealed};
+use super::store::{Epoch, Outbox, Owed, SegmentFile, Writing};
+use super::value::{self, Burn, Times};
+use super::{AppendError, Appended, names};
+use crate::clock::Now;
+use crate::record::{ClockContext, Record, Run};
+use crate::wire::{Chunk, LossReason, encode_record};
+
+/// Between attempts to write again.
+const RETRY_MIN: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(60);
+/// Blocks that a new segment takes before its first record, with room to spare.
+pub(super) const NEW_SEGMENT: u64 = 64 * 1024;
+
+/// Everything one append will store, with its seqs drawn but not yet used.
+#[derive(Default)]
+struct Plan {
+    batch: Batch,
+    runs: Vec<(Arc<str>, Vec<Chunk>)>,
+    burns: Vec<Burn>,
+    next: u64,
+}
+
+impl Outbox {
+    /// Draws seqs for every point of `runs` and stores them in one durable commit. On an error nothing is stored
+    /// and the runs are still the caller's. An empty slice commits what is owed (see [`Outbox::owe`]).
+    pub fn append(&mut self, runs: &[Run], now: Now) -> Result<Appended, AppendError> {
+        self.writable(now)?;
+        let plan = self.plan(runs);
+        let records = if plan.runs.is_empty() { 0 } else { plan.batch.bytes() };
+        let mut room = self.make_room(records);
+        if self.is_broken() {
+            // Making room began a segment, and that failed.
+            self.writable(now)?;
+            room = self.make_room(records);
+        }
+        let refused = if room || runs.is_empty() { 0 } else { self.owe_points(runs, LossReason::Quota) };
+        if refused > 0 || plan.next == self.next_seq() {
+            let next_seq = self.next_seq();
+            return Ok(Appended { next_seq, losses: self.take_losses(), refused, ..Appended::default() });
+        }
+        self.roll_when_full();
+        self.writable(now)?;
+        self.commit(&plan.batch, now)?;
+        self.owed.clear();
+        let epoch = self.epochs.len() - 1;
+        self.epochs[epoch].next = plan.next;
+        for burn in &plan.burns {
+            self.declare(epoch, burn.first..=burn.last(), burn.reason, burn.times, true);
+        }
+        Ok(Appended { runs: plan.runs, losses: self.take_losses(), next_seq: plan.next, refused })
+    }
+
+    /// Counts points that were lost before they had a seq. The next commit burns seqs for them, which makes the
+    /// loss durable and gives it a range.
+    pub fn owe(&mut self, count: u64, reason: LossReason, times: Times) {
+        match self.owed.iter_mut().find(|owed| owed.reason == reason) {
+            _ if count == 0 => {}
+            Some(owed) => {
+                owed.count += count;
+                owed.times = owed.times.join(times);
+            }
+            None => self.owed.push(Owed { count, reason, times }),
+        }
+    }
+
+    fn owe_points(&mut self, runs: &[Run], reason: LossReason) -> u64 {
+        let points = runs.iter().flat_map(|run| &run.points);
+        let (count, times) =
+            points.fold((0, Times::default()), |(n, times), point| (n + 1, times.join(Times::of(point.ts))));
+        self.owe(count, reason, times);
+        count
+    }
+
+    pub(super) fn take_losses(&mut self) -> Vec<crate::wire::Loss> {
+        std::mem::take(&mut self.fresh_losses)
+    }
+
+    fn plan(&self, runs: &[Run]) -> Plan {
+        let mut planner = Planner { epoch: self.epoch(), plan: Plan { next: self.next_seq(), ..Plan::default() } };
+        for owed in &self.owed {
+            planner.burn(owed.count, owed.reason, owed.times);
+        }
+        for run in runs {
+            planner.run(run);
+        }
+        let mut plan = planner.plan;
+        let epoch = self.epoch();
+        plan.batch.burns = plan.burns.iter().map(|burn| (burn.first, value::encode_burn(epoch, burn))).collect();
+        plan
+    }
+
+    /// Ends the wait after a failure: there will be no later time to try.
+    pub(super) fn try_now(&mut self) {
+        if let Writing::Broken { retry_at, .. } = &mut self.writing {
+            *retry_at = Duration::ZERO;
+        }
+    }
+
+    /// Makes sure there is a segment to append to, or says when it is tried again.
+    fn writable(&mut self, now: Now) -> Result<(), AppendError> {
+        match &self.writing {
+            Writing::Ready(_) => Ok(()),
+            Writing::Broken { why, retry_at, .. } if *retry_at > now.mono => {
+                Err(AppendError::Unavailable { why: why.clone(), retry_in: *retry_at - now.mono })
+            }
+            Writing::Broken { .. } => self.recover(now),
+        }
+    }
+
+    /// One commit, on a new segment if the present one fails.
+    fn commit(&mut self, batch: &Batch, now: Now) -> Result<(), AppendError> {
+        let Err(fault) = self.try_commit(batch) else { return Ok(()) };
+        self.break_off(&fault, now);
+        self.recover(now)?;
+        match self.try_commit(batch) {
+            Ok(()) => Ok(()),
+            Err(fault) => {
+                self.break_off(&fault, now);
+                Err(self.unavailable(now))
+            }
+        }
+    }
+
+    fn try_commit(&mut self, batch: &Batch) -> Result<(), Fault> {
+        let Writing::Ready(active) = &mut self.writing else { return Err(Fault::Io("no segment is open".into())) };
+        active.commit(batch)?;
+        self.failures = 0;
+        self.commits += 1;
+        let Writing::Ready(active) = &self.writing else { return Ok(()) };
+        let blocks = self.disk.blocks(active.path()).ok();
+        let (_, last) = self.current_mut().segments.iter_mut().next_back().expect("the active segment is listed");
+        last.times = None;
+        if let Some(blocks) = blocks {
+            last.blocks = blocks;
+        }
+        Ok(())
+    }
+
+    /// Gives up the active segment for writing.
+    pub(super) fn break_off(&mut self, fault: &Fault, now: Now) {
+        let wait = RETRY_MIN.saturating_mul(1 << self.failures.min(6)).min(RETRY_MAX);
+        if self.failures == 0 {
+            self.problem(format!("the outbox cannot be written: {fault}; records wait in memory"));
+        }
+        self.failures = self.failures.saturating_add(1);
+        let full = matches!(fault, Fault::Full(_));
+        self.writing = Writing::Broken { why: fault.to_string(), full, retry_at: now.mono + wait };
+        if full {
+            self.release_settled();
+        }
+    }
+
+    pub(super) fn unavailable(&self, now: Now) -> AppendError {
+        match &self.writing {
+            Writing::Broken { why, retry_at, .. } => {
+                AppendError::Unavailable { why: why.clone(), retry_in: retry_at.saturating_sub(now.mono) }
+            }
+            Writing::Ready(_) => AppendError::Unavailable { why: "unknown".into(), retry_in: RETRY_MIN },
+        }
+    }
+
+    /// Creates a segment to append to after the last one was given up (or at the start, when there was none).
+    pub(super) fn recover(&mut self, now: Now) -> Result<(), AppendError> {
+        self.make_successor().map_err(|fault| {
+            self.break_off(&fault, now);
+            self.unavailable(now)
+        })
+    }
+
+    fn make_successor(&mut self) -> Result<(), Fault> {
+        let root = self.options.dir.clone();
+        let epoch = self.current();
+        let (dir, next) = (epoch.dir.clone(), epoch.next);
+        self.disk.make_dir(&dir)?;
+        self.disk.sync_dir(&root)?;
+        let last = self.current().segments.last_key_value().map(|(first, _)| *first);
+        let (first, copied) = match last {
+            Some(first) if first < next && !self.half_made => match self.small_predecessor(first) {
+                Some(batch) => (first, batch),
+                None => (next, Batch::default()),
+            },
+            _ => (next, Batch::default()),
+        };
+        self.create_active(first, &copied)
+    }
+
+    /// The values of a sealed segment small enough to be written anew, so that restarts do not pile up small files.
+    fn small_predecessor(&mut self, first: u64) -> Option<Batch> {
+        let small = self.options.segment_target() / 4;
+        let cache = self.reader_cache();
+        let epoch = self.current();
+        let file =
+            epoch.segments.get(&first).filter(|file| !file.raw && file.last.is_none() && file.blocks <= small)?;
+        // Both are on the disk for a moment.
+        if self.usage() + 2 * file.blocks + NEW_SEGMENT > self.options.max_bytes {
+            return None;
+        }
+        let seqs = epoch.seqs_of(first);
+        let query = Query { epoch: epoch.id, from: first, to: *seqs.end(), max_bytes: usize::MAX };
+        // Unreadable: it stays as it is, and is judged when it is loaded.
+        let items = Sealed::open(&*self.disk, &file.path, cache).and_then(|sealed| sealed.read(&query)).ok()?;
+        let complete = items.iter().try_fold(first, |at, item| (item.first() == at).then_some(item.last() + 1));
+        if complete != Some(epoch.next) {
+            return None;
+        }
+        let mut batch = Batch::default();
+        for item in &items {
+            match item {
+                Item::Chunk(chunk, times) => batch.chunks.push((chunk.first, value::encode_chunk(chunk, *times))),
+                Item::Burn(burn) => batch.burns.push((burn.first, value::encode_burn(epoch.id, burn))),
+            }
+        }
+        Some(batch)
+    }
+
+    fn create_active(&mut self, first: u64, copied: &Batch) -> Result<(), Fault> {
+        let cache = self.active_cache();
+        let epoch = self.current();
+        let Epoch { id, prev, created, ref fingerprint, ref dir, .. } = *epoch;
+        let meta = Meta { format: names::FORMAT, epoch: id, first, prev, created, fingerprint: fingerprint.clone() };
+        let path = dir.join(SegmentName { first, last: None, corrupt: false }.file_name());
+        let active = Active::create(&*self.disk, dir, &meta, copied, cache);
+        // Renamed, but the directory not synced: a crash may leave it there, and then it ends its predecessor.
+        self.half_made = active.is_err() && first == self.next_seq() && self.disk.blocks(&path).is_ok();
+        let active = active?;
+        let epoch = self.current();
+        let blocks = self.disk.blocks(active.path()).unwrap_or(NEW_SEGMENT);
+        let file = SegmentFile::new(&epoch.dir, SegmentName { first, last: None, corrupt: false }, blocks);
+        self.readers.retain(|reader| (reader.epoch, reader.first) != (id, first));
+        self.current_mut().segments.insert(first, file);
+        self.name_last_of(first);
+        self.writing = Writing::Ready(active);
+        // The next start looks for burns in every segment sealed since the last save: there must not be many.
+        self.unsaved = true;
+        Ok(())
+    }
+
+    /// The predecessor of `successor` gets its last seq into its name. Until that is durable the successor's
+    /// name says the same, so a failure costs nothing.
+    fn name_last_of(&mut self, successor: u64) {
+        let disk = Arc::clone(&self.disk);
+        let epoch = self.current_mut();
+        let Some((&first, file)) = epoch.segments.range_mut(..successor).next_back() else { return };
+        if file.last.is_some() {
+            return;
+        }
+        let name = SegmentName { first, last: Some(successor - 1), corrupt: file.raw };
+        let path = epoch.dir.join(name.file_name());
+        if disk.rename(&file.path, &path).is_ok() {
+            file.path = path;
+        }
+        file.last = Some(successor - 1);
+    }
+
+    /// A successor may be on the disk under its name: what were appended to the present segment now, a crash could
+    /// void. So nothing is, until the successor is there for certain.
+    fn begin_anew(&mut self, fault: &Fault) {
+        self.problem(format!("a new segment was not created for certain, it is created anew: {fault}"));
+        let full = matches!(fault, Fault::Full(_));
+        self.writing = Writing::Broken { why: fault.to_string(), full, retry_at: Duration::ZERO };
+    }
+
+    fn roll_when_full(&mut self) {
+        let target = self.options.segment_target();
+        let full = self.current().segments.last_key_value().is_some_and(|(_, file)| file.blocks >= target);
+        if full {
+            self.roll();
+        }
+    }
+
+    /// Begins the next segment. Returns whether there is a new one; the present one goes on otherwise.
+    pub(super) fn roll(&mut self) -> bool {
+        let next = self.next_seq();
+        let epoch = self.current();
+        if !matches!(self.writing, Writing::Ready(_)) || epoch.segments.contains_key(&next) {
+            return false;
+        }
+        match self.create_active(next, &Batch::default()) {
+            Ok(()) => true,
+            Err(fault) if self.half_made => {
+                self.begin_anew(&fault);
+                false
+            }
+            Err(fault) => {
+                self.problem(format!("no new segment could be created, going on with the present one: {fault}"));
+                false
+            }
+        }
+    }
+}
+
+/// Draws seqs in order and cuts runs into values.
+struct Planner {
+    epoch: u64,
+    plan: Plan,
+}
+
+impl Planner {
+    fn burn(&mut self, count: u64, reason: LossReason, times: Times) {
+        let first = self.plan.next;
+        self.plan.next += count;
+        if let Some(last) = self.plan.burns.last_mut().filter(|b| b.reason == reason && b.last() + 1 == first) {
+            last.count += count;
+            last.times = last.times.join(times);
+        } else {
+            self.plan.burns.push(Burn { first, count, reason, times });
+        }
+    }
+
+    fn run(&mut self, run: &Run) {
+        let room = value::maps_room(&run.context);
+        let mut open = Open::new(self.plan.next);
+        let mut chunks = Vec::new();
+        let mut map = Vec::new();
+        for point in &run.points {
+            map.clear();
+            encode_record(&Record::new(self.plan.next, point.clone()), &mut map);
+            if map.len() > room {
+                self.close(&mut open, &run.context, &mut chunks);
+                self.burn(1, LossReason::Oversize, Times::of(point.ts));
+                open = Open::new(self.plan.next);
+                continue;
+            }
+            if open.maps.len() + map.len() > room {
+                self.close(&mut open, &run.context, &mut chunks);
+            }
+            open.maps.extend_from_slice(&map);
+            open.times = if open.count == 0 { Times::of(point.ts) } else { open.times.join(Times::of(point.ts)) };
+            open.count += 1;
+            self.plan.next += 1;
+        }
+        self.close(&mut open, &run.context, &mut chunks);
+        if !chunks.is_empty() {
+            self.plan.runs.push((Arc::clone(&run.collector), chunks));
+        }
+    }
+
+    fn close(&mut self, open: &mut Open, context: &ClockContext, chunks: &mut Vec<Chunk>) {
+        let Open { first, count, times, maps } = std::mem::replace(open, Open::new(self.plan.next));
+        if count > 0 {
+            let chunk = Chunk { epoch: self.epoch, first, count, context: context.clone(), maps: maps.into() };
+            self.plan.batch.chunks.push((first, value::encode_chunk(&chunk, times)));
+            chunks.push(chunk);
+        }
+    }
+}
+
+/// A value being filled.
+struct Open {
+    first: u64,
+    count: u32,
+    times: Times,
+    maps: Vec<u8>,
+}
+
+impl Open {
+    fn new(first: u64) -> Self {
+        Self { first, count: 0, times: Times::default(), maps: Vec::new() }
+    }
+}

@@ -1,0 +1,309 @@
+//! Reading back: whole chunks, proven by their checksums, and what to do when they are not there.
+
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::fault::Fault;
+use super::names::SegmentName;
+use super::segment::{Item, Query, Sealed};
+use super::store::{OpenSegment, Outbox, Writing};
+use super::value::{Burn, Times};
+use super::{Loaded, names};
+use crate::clock::Now;
+use crate::wire::{Chunk, LossReason};
+
+/// Sealed segments open at a time.
+const MAX_OPEN: usize = 2;
+/// Segments and holes passed in one load.
+const MAX_STEPS: u32 = 4096;
+/// Reads in a row that the disk may refuse before a segment's records are given up.
+const MAX_REFUSED: u32 = 5;
+
+impl Outbox {
+    /// Reads whole chunks from the one that holds the first seq of `range`, in order, until `max_bytes` of maps
+    /// (at least one chunk), the end of the range, of its segment, or of a clock context. What turns out to be
+    /// missing or damaged is declared lost and reported.
+    pub fn load(&mut self, epoch: u64, range: RangeInclusive<u64>, max_bytes: usize, now: Now) -> Loaded {
+        let mut loaded = Loaded::default();
+        let Some(at) = self.epochs.iter().position(|e| e.id == epoch) else { return loaded };
+        let to = (*range.end()).min(self.epochs[at].next - 1);
+        let mut from = (*range.start()).max(1);
+        // Each step gets further, or distrusts a segment; the bound is for a disk that changes under our feet.
+        for _ in 0..MAX_STEPS {
+            if from > to || !loaded.chunks.is_empty() || loaded.failed.is_some() {
+                break;
+            }
+            from = self.load_some(at, from..=to, max_bytes, &mut loaded, now);
+        }
+        loaded.losses = self.take_losses();
+        loaded
+    }
+
+    /// Loads from one segment, or declares a hole. Returns the seq to go on with.
+    fn load_some(
+        &mut self,
+        at: usize,
+        range: RangeInclusive<u64>,
+        max_bytes: usize,
+        loaded: &mut Loaded,
+        now: Now,
+    ) -> u64 {
+        let (from, to) = (*range.start(), *range.end());
+        let epoch = &self.epochs[at];
+        let holder = epoch.segments.range(..=from).next_back().map(|(first, _)| *first);
+        let holder = holder.filter(|first| epoch.seqs_of(*first).contains(&from));
+        let Some(first) = holder else {
+            // No segment holds it: gone up to where the next one begins.
+            let hole_end = epoch.segments.range(from..).next().map_or(to, |(next, _)| to.min(next - 1));
+            self.declare(at, from..=hole_end, LossReason::Corrupt, Times::default(), true);
+            return hole_end + 1;
+        };
+        let to = to.min(*epoch.seqs_of(first).end());
+        let query = Query { epoch: epoch.id, from, to, max_bytes };
+        match self.read_segment(at, first, &query) {
+            Ok(items) => self.take_items(at, items, from..=to, loaded),
+            Err(Fault::Damaged(why)) => {
+                if self.distrust(at, first, &why, now) {
+                    from
+                } else {
+                    to + 1
+                }
+            }
+            Err(fault) => {
+                if self.refused(at, first, &fault, loaded, now) {
+                    from
+                } else {
+                    to + 1
+                }
+            }
+        }
+    }
+
+    /// Collects chunks up to a hole or a change of clock context. Returns the seq to go on with.
+    fn take_items(&mut self, at: usize, items: Vec<Item>, range: RangeInclusive<u64>, loaded: &mut Loaded) -> u64 {
+        let mut expected = *range.start();
+        for item in items {
+            if item.first() > expected {
+                if !loaded.chunks.is_empty() {
+                    return expected;
+                }
+                self.declare(at, expected..=item.first() - 1, LossReason::Corrupt, Times::default(), true);
+            }
+            let last = item.last();
+            match item {
+                Item::Chunk(chunk, _) => {
+                    if loaded.chunks.first().is_some_and(|first: &Chunk| first.context != chunk.context) {
+                        return expected;
+                    }
+                    loaded.chunks.push(chunk);
+                }
+                Item::Burn(Burn { first, reason, times, .. }) => {
+                    self.declare(at, first..=last, reason, times, true);
+                }
+            }
+            expected = expected.max(last + 1);
+        }
+        // Nothing more was there: a hole to the end, unless the read stopped for its size.
+        if loaded.chunks.is_empty() && expected <= *range.end() {
+            self.declare(at, expected..=*range.end(), LossReason::Corrupt, Times::default(), true);
+            return *range.end() + 1;
+        }
+        expected
+    }
+
+    fn read_segment(&mut self, at: usize, first: u64, query: &Query) -> Result<Vec<Item>, Fault> {
+        let current = at + 1 == self.epochs.len();
+        let newest = self.epochs[at].segments.last_key_value().is_some_and(|(last, _)| *last == first);
+        if let (Writing::Ready(active), true) = (&self.writing, current && newest) {
+            return active.read(query);
+        }
+        let position = self.open_segment(at, first)?;
+        let read = self.readers[position].sealed.read(query);
+        match &read {
+            Ok(_) => {
+                if let Some(file) = self.epochs[at].segments.get_mut(&first) {
+                    file.refused = 0;
+                }
+            }
+            // redb latches an error: the next read gets a new handle.
+            Err(_) => drop(self.readers.remove(position)),
+        }
+        read
+    }
+
+    /// The position of the open segment in `readers`, which then is the last.
+    pub(super) fn open_segment(&mut self, at: usize, first: u64) -> Result<usize, Fault> {
+        let epoch = &self.epochs[at];
+        let id = epoch.id;
+        if let Some(open) = self.readers.iter().position(|r| (r.epoch, r.first) == (id, first)) {
+            self.readers[open..].rotate_left(1);
+            return Ok(self.readers.len() - 1);
+        }
+        let file = epoch.segments.get(&first).ok_or_else(|| Fault::Damaged("the segment is gone".into()))?;
+        let opened = if file.raw {
+            Sealed::open_raw(&*self.disk, &file.path, id)
+        } else {
+            Sealed::open(&*self.disk, &file.path, self.reader_cache())
+        };
+        let sealed = opened?;
+        if self.readers.len() >= MAX_OPEN {
+            self.readers.remove(0);
+        }
+        self.readers.push(OpenSegment { epoch: id, first, sealed });
+        Ok(self.readers.len() - 1)
+    }
+
+    /// Wall clock of the oldest record held, as far as it can be read.
+    pub(super) fn oldest(&mut self) -> Option<i64> {
+        let (at, seq) = self.epochs.iter().enumerate().find_map(|(at, e)| Some((at, e.held().first()?)))?;
+        let epoch = &self.epochs[at];
+        let first = epoch.segments.range(..=seq).next_back().map(|(first, _)| *first)?;
+        let query = Query { epoch: epoch.id, from: seq, to: seq, max_bytes: 1 };
+        // What is damaged is dealt with when it is loaded.
+        let items = self.read_segment(at, first, &query).ok()?;
+        items.iter().find_map(|item| if let Item::Chunk(_, times) = item { Some(times.t0) } else { None })
+    }
+
+    pub(super) fn reader_cache(&self) -> usize {
+        self.options.cache_bytes / 4
+    }
+
+    /// A segment whose tree lied: from now on only its checksums count. The file is renamed, nothing in it is
+    /// changed, and what they do not prove is declared. Returns whether reading it again makes sense.
+    pub(super) fn distrust(&mut self, at: usize, first: u64, why: &str, now: Now) -> bool {
+        if self.is_active(at, first) {
+            // Appending goes on in a new segment; this one is then judged as any sealed one.
+            self.break_off(&Fault::Damaged(why.into()), now);
+            drop(self.recover(now));
+            if self.is_active(at, first) {
+                // The file was sound after all and has been written anew.
+                return true;
+            }
+        }
+        let id = self.epochs[at].id;
+        self.readers.retain(|r| (r.epoch, r.first) != (id, first));
+        let seqs = self.epochs[at].seqs_of(first);
+        let epoch = &mut self.epochs[at];
+        let dir = epoch.dir.clone();
+        let Some(file) = epoch.segments.get_mut(&first) else { return false };
+        if file.raw {
+            // Not even its bytes can be read as such.
+            let path = file.path.clone();
+            self.declare(at, seqs, LossReason::Corrupt, Times::default(), true);
+            self.problem(format!("{} is not readable: {why}; its records are declared lost", path.display()));
+            return false;
+        }
+        file.raw = true;
+        let to = dir.join(SegmentName { first, last: file.last, corrupt: true }.file_name());
+        if self.disk.rename(&file.path, &to).is_ok() {
+            file.path = to;
+            // Not durable yet: an unsynced rename is found again, damaged, and judged the same.
+            drop(self.disk.sync_dir(&dir));
+        }
+        let path = file.path.clone();
+        let lost = self.declare_unproven(at, first, seqs);
+        let path = path.display();
+        match lost {
+            Some(lost) => {
+                self.problem(format!("{path} is damaged ({why}): {lost} records declared lost, the rest is sent"));
+            }
+            None => self.problem(format!("{path} is not readable ({why}): its records are declared lost")),
+        }
+        lost.is_some()
+    }
+
+    fn is_active(&self, at: usize, first: u64) -> bool {
+        let newest = self.epochs[at].segments.last_key_value().is_some_and(|(last, _)| *last == first);
+        matches!(self.writing, Writing::Ready(_)) && at + 1 == self.epochs.len() && newest
+    }
+
+    /// Declares what a raw segment's checksums do not prove. Returns how many records that are; `None` when its
+    /// bytes cannot even be read, and all of it is declared.
+    fn declare_unproven(&mut self, at: usize, first: u64, seqs: RangeInclusive<u64>) -> Option<u64> {
+        let Ok(position) = self.open_segment(at, first) else {
+            self.declare(at, seqs, LossReason::Corrupt, Times::default(), true);
+            return None;
+        };
+        let sealed = &self.readers[position].sealed;
+        let proven = sealed.proven();
+        let burns = sealed.burns(self.epochs[at].id).unwrap_or_default();
+        let before = self.book_count();
+        for burn in burns.iter().filter(|b| seqs.contains(&b.first)) {
+            self.declare(at, burn.first..=burn.last().min(*seqs.end()), burn.reason, burn.times, true);
+        }
+        for gap in proven.missing_within(seqs) {
+            self.declare(at, gap, LossReason::Corrupt, Times::default(), true);
+        }
+        Some(self.book_count() - before)
+    }
+
+    fn book_count(&self) -> u64 {
+        self.fresh_losses.iter().map(|loss| loss.count).sum()
+    }
+
+    /// The disk refused a read: asked again later, given up after some times. Returns as [`Self::distrust`].
+    fn refused(&mut self, at: usize, first: u64, fault: &Fault, loaded: &mut Loaded, now: Now) -> bool {
+        let Some(file) = self.epochs[at].segments.get_mut(&first) else { return false };
+        file.refused += 1;
+        if file.refused < MAX_REFUSED {
+            loaded.failed = Some(fault.to_string());
+            return true;
+        }
+        file.refused = 0;
+        self.distrust(at, first, &fault.to_string(), now)
+    }
+
+    /// Sets records aside that no broker takes, so that they no longer hold up the rest: their bytes go to the
+    /// quarantine directory (while it has room), their seqs are declared to the other side.
+    pub fn quarantine(
+        &mut self,
+        epoch: u64,
+        seqs: RangeInclusive<u64>,
+        reason: &str,
+        now: Now,
+    ) -> Result<Vec<crate::wire::Loss>, String> {
+        let at = self.epochs.iter().position(|e| e.id == epoch).ok_or("no such epoch")?;
+        let to = (*seqs.end()).min(self.epochs[at].next - 1);
+        let mut from = (*seqs.start()).max(1);
+        let (mut kept, mut found) = (Vec::new(), Vec::new());
+        while from <= to {
+            let loaded = self.load(epoch, from..=to, usize::MAX, now);
+            found.extend(loaded.losses);
+            let Some(last) = loaded.chunks.last().map(Chunk::last) else { break };
+            kept.extend(loaded.chunks);
+            from = last + 1;
+        }
+        for chunk in &kept {
+            if let Err(error) = self.keep_quarantined(chunk) {
+                self.problem(format!("the bytes of quarantined seqs {:?} are not kept: {error}", chunk.seqs()));
+            }
+        }
+        self.fresh_losses.extend(found);
+        let entry = &mut self.epochs[at];
+        for gone in entry.ledger.quarantine(*seqs.start()..=to).iter() {
+            let (from, to) = (*gone.start(), *gone.end());
+            let reason = LossReason::Quarantined;
+            let loss = crate::wire::Loss { epoch, from, to: Some(to), count: to - from + 1, reason, t0: 0, t1: 0 };
+            self.book.add(loss.clone());
+            self.fresh_losses.push(loss);
+        }
+        self.problem(format!("seqs {seqs:?} of epoch {epoch} quarantined: {reason}"));
+        self.unsaved = true;
+        self.save(now)?;
+        Ok(self.take_losses())
+    }
+
+    fn keep_quarantined(&mut self, chunk: &Chunk) -> std::io::Result<()> {
+        let dir: PathBuf = self.options.dir.join(names::QUARANTINE);
+        self.disk.make_dir(&dir)?;
+        let bytes = super::value::encode_chunk(chunk, Times::default());
+        let path = dir.join(format!("{}-{}.value", chunk.epoch, chunk.first));
+        let disk = Arc::clone(&self.disk);
+        let file = disk.create(&path)?;
+        file.set_len(bytes.len() as u64)?;
+        file.write(0, &bytes)?;
+        file.sync_data()?;
+        disk.sync_dir(&dir)
+    }
+}

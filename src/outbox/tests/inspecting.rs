@@ -1,0 +1,78 @@
+//! Looking into an outbox: beside a running agent, and into a damaged one.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::crash::path_of;
+use super::crash_disk::SimDisk;
+use super::*;
+
+fn live() -> (SimDisk, Outbox) {
+    let disk = SimDisk::new();
+    let options = Options { max_bytes: 4 << 20, segment_bytes: Some(96 << 10), ..Options::new("/outbox") };
+    let (mut outbox, opened) = Outbox::open(Arc::new(disk.clone()), options, at(0)).unwrap();
+    for _ in 0..40 {
+        outbox.append(&[run(3, 600)], at(0)).unwrap();
+    }
+    outbox.settle(opened.epoch, &RangeSet::from_iter([1..=60]));
+    outbox.owe(5, LossReason::Memory, Times { t0: 1, t1: 2 });
+    outbox.append(&[run(1, 1)], at(0)).unwrap();
+    outbox.save(at(1)).unwrap();
+    (disk, outbox)
+}
+
+#[test]
+fn a_live_outbox_is_listed_verified_and_exported_undisturbed() {
+    let (disk, mut outbox) = live();
+    let root = Path::new("/outbox");
+    let operations = disk.world().operations;
+    let view = inspect::view(&disk, root).unwrap();
+    let verified = inspect::verify(&disk, root).unwrap();
+    let mut lines = Vec::new();
+    let notes = inspect::export(&disk, root, &mut lines).unwrap();
+    assert_eq!(disk.world().operations, operations, "nothing was changed");
+    assert!(view.epochs[0].adds_up);
+    assert_eq!((view.epochs[0].next, view.epochs[0].settled, view.epochs[0].held), (127, 60, 61));
+    assert_eq!(view.epochs[0].lost["memory"], 5);
+    assert_eq!(view.segments.last().unwrap().kind, "active");
+    assert!(view.segments.len() > 2);
+    assert_eq!((verified.records, verified.problems), (121, vec![]));
+    assert_eq!(notes, Vec::<String>::new());
+    let lines = String::from_utf8(lines).unwrap();
+    let records: Vec<serde_json::Value> = lines.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(records.len(), 121);
+    assert_eq!(records[0]["seq"], 1);
+    assert_eq!(records[0]["boot"], "boot-1");
+    assert_eq!(outbox.append(&[run(1, 1)], at(2)).unwrap().next_seq, 128, "the agent goes on");
+}
+
+#[test]
+fn verify_names_the_damaged_file() {
+    let (disk, outbox) = live();
+    drop(outbox);
+    let victim = path_of(&disk, |name| name.ends_with(".seg") && name.contains('-')).unwrap();
+    disk.world().edit(&victim, |bytes| {
+        let middle = bytes.len() / 2;
+        bytes[middle..middle + 5000].fill(7);
+    });
+    let verified = inspect::verify(&disk, Path::new("/outbox")).unwrap();
+    assert!(verified.problems.iter().any(|p| p.contains(&victim.display().to_string())), "{:?}", verified.problems);
+}
+
+#[test]
+fn no_outbox_is_a_clear_error() {
+    let error = inspect::view(&SimDisk::new(), Path::new("/nowhere")).err().unwrap();
+    assert_eq!(error.to_string(), "there is no outbox in /nowhere");
+}
+
+#[test]
+fn the_host_id_is_kept_and_a_malformed_one_is_refused() {
+    let disk = SimDisk::new();
+    let dir = Path::new("/outbox");
+    assert_eq!(read_host_id(&disk, dir).unwrap(), None);
+    store_host_id(&disk, dir, "edge-01").unwrap();
+    assert_eq!(read_host_id(&disk, dir).unwrap().as_deref(), Some("edge-01"));
+    assert!(store_host_id(&disk, dir, "no spaces").is_err());
+    disk.world().edit(&dir.join("host-id"), |bytes| *bytes = b"a/b\n".to_vec());
+    assert!(read_host_id(&disk, dir).err().unwrap().to_string().contains("/outbox/host-id"));
+}

@@ -1,0 +1,234 @@
+//! The writer's thread: group commit, bounds, no deadlock, orderly and disorderly ends.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::mpsc::Receiver;
+
+use super::crash_disk::SimDisk;
+use super::writer::{Event, Handle, Witness};
+use super::*;
+use crate::clock;
+use crate::wire::Chunk;
+
+const WINDOW: Duration = Duration::from_millis(50);
+/// Nothing waits this long when all is well.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn options() -> Options {
+    Options { max_bytes: 4 << 20, segment_bytes: Some(128 << 10), ..Options::new("/outbox") }
+}
+
+fn start(disk: &SimDisk, witness: Option<Witness>) -> (Handle, Receiver<Event>) {
+    let opening = writer::open(Arc::new(disk.clone()), options(), clock::now()).unwrap();
+    opening.spawn(WINDOW, witness).unwrap()
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
+}
+
+/// The next event that `pick` wants.
+async fn until<T>(events: &mut Receiver<Event>, mut pick: impl FnMut(Event) -> Option<T>) -> T {
+    tokio::time::timeout(PATIENCE, async {
+        loop {
+            if let Some(found) = pick(events.recv().await.expect("the thread lives")) {
+                return found;
+            }
+        }
+    })
+    .await
+    .expect("in time")
+}
+
+fn appended(event: Event) -> Option<Vec<Chunk>> {
+    if let Event::Appended { chunks, .. } = event { Some(chunks) } else { None }
+}
+
+#[test]
+fn runs_within_the_window_share_one_commit_and_are_witnessed_first() {
+    runtime().block_on(async {
+        let disk = SimDisk::new();
+        let seen: Arc<Mutex<Vec<u64>>> = Arc::default();
+        let witnessed = Arc::clone(&seen);
+        let witness: Witness = Box::new(move |chunk| witnessed.lock().unwrap().push(chunk.first));
+        let (handle, mut events) = start(&disk, Some(witness));
+        let before = disk.world().syncs;
+        for _ in 0..10 {
+            assert!(handle.append(run(2, 50)));
+        }
+        let mut firsts = Vec::new();
+        while firsts.len() < 10 {
+            let chunks = until(&mut events, appended).await;
+            firsts.extend(chunks.iter().map(|c| c.first));
+            assert!(seen.lock().unwrap().contains(&firsts[firsts.len() - 1]), "told before it was witnessed");
+        }
+        assert_eq!(firsts, (0..10).map(|i| 1 + 2 * i).collect::<Vec<_>>());
+        assert!(disk.world().syncs - before <= 6, "{} syncs", disk.world().syncs - before);
+        assert!(handle.shutdown(events, PATIENCE).await);
+    });
+}
+
+#[test]
+fn what_was_appended_before_a_shutdown_is_there_after_it() {
+    runtime().block_on(async {
+        let disk = SimDisk::new();
+        let (handle, events) = start(&disk, None);
+        for _ in 0..20 {
+            assert!(handle.append(run(3, 50)));
+        }
+        assert!(handle.shutdown(events, PATIENCE).await, "ends in time though nobody read an event");
+        let (mut outbox, opened) = Outbox::open(Arc::new(disk), options(), at(0)).unwrap();
+        assert_eq!((opened.next_seq, opened.losses.len()), (61, 0));
+        assert_eq!(outbox.load(opened.epoch, 1..=60, 1 << 20, at(0)).chunks.len(), 20);
+    });
+}
+
+#[test]
+fn full_queues_on_both_sides_do_not_block_each_other() {
+    runtime().block_on(async {
+        let disk = SimDisk::new();
+        let (handle, mut events) = start(&disk, None);
+        // Nobody reads: the thread soon waits for room, and the handle goes on taking or refusing at once.
+        let (mut taken, mut refused, mut loads) = (0, 0, 0);
+        while refused < 50 || loads < 30 {
+            if handle.append(run(4, 3000)) {
+                taken += 1
+            } else {
+                refused += 1
+            }
+            loads += u32::from(!handle.load(1, 1..=2, 1000));
+        }
+        handle.flush();
+        let (mut stored, mut lost) = (0, 0);
+        while stored < taken || lost < 4 * refused {
+            until(&mut events, |event| {
+                match event {
+                    Event::Appended { .. } => stored += 1,
+                    Event::Lost(losses) => {
+                        lost += losses.iter().filter(|l| l.reason == LossReason::Memory).map(|l| l.count).sum::<u64>()
+                    }
+                    _ => {}
+                }
+                handle.flush();
+                Some(())
+            })
+            .await;
+        }
+        assert_eq!((stored, lost), (taken, 4 * refused), "what memory could not hold is declared, with seqs");
+        assert!(handle.shutdown(events, PATIENCE).await);
+    });
+}
+
+#[test]
+fn loads_are_answered_with_what_was_stored_and_settling_lasts() {
+    runtime().block_on(async {
+        let disk = SimDisk::new();
+        let (handle, mut events) = start(&disk, None);
+        handle.append(run(3, 50));
+        let chunks = until(&mut events, appended).await;
+        let epoch = chunks[0].epoch;
+        assert!(handle.load(epoch, 2..=3, 10_000));
+        let loaded =
+            until(&mut events, |e| if let Event::Loaded { chunks, .. } = e { Some(chunks) } else { None }).await;
+        assert_eq!(loaded, chunks);
+        handle.settle(epoch, RangeSet::from_iter([1..=2]));
+        handle.quarantine(epoch, 3..=3, "the broker takes it not");
+        handle.set_note("level", "hub");
+        let lost = until(&mut events, |e| if let Event::Lost(losses) = e { Some(losses) } else { None }).await;
+        assert_eq!((lost[0].from, lost[0].to), (3, Some(3)));
+        assert!(handle.shutdown(events, PATIENCE).await);
+        let (outbox, opened) = Outbox::open(Arc::new(disk), options(), at(0)).unwrap();
+        assert!(opened.epochs[0].pending.is_empty(), "{:?}", opened.epochs);
+        assert_eq!((outbox.identity()[0].settled, outbox.identity()[0].quarantined), (2, 1));
+        assert_eq!(opened.losses, lost);
+        assert_eq!(outbox.note("level"), Some("hub"));
+    });
+}
+
+#[test]
+fn a_disk_that_fails_for_a_while_costs_nothing_and_is_reported() {
+    runtime().block_on(async {
+        let disk = SimDisk::new();
+        let (handle, mut events) = start(&disk, None);
+        handle.append(run(1, 50));
+        until(&mut events, appended).await;
+        disk.fail(0, u64::MAX, std::io::ErrorKind::Other);
+        handle.append(run(1, 50));
+        until(&mut events, |e| if let Event::Problem(line) = e { Some(line) } else { None }).await;
+        disk.world().failure = None;
+        let mut recovered = false;
+        let chunks = until(&mut events, |e| {
+            recovered |= matches!(e, Event::Recovered);
+            appended(e)
+        })
+        .await;
+        assert_eq!(chunks[0].first, 2);
+        assert!(recovered, "told before the records");
+        assert!(handle.shutdown(events, PATIENCE).await);
+    });
+}
+
+#[test]
+fn a_shutdown_tries_the_disk_once_more_without_waiting_for_its_turn() {
+    runtime().block_on(async {
+        let disk = SimDisk::new();
+        let (handle, mut events) = start(&disk, None);
+        disk.world().capacity = Some(0);
+        assert!(handle.append(run(3, 50)));
+        until(&mut events, |event| matches!(event, Event::Problem(_)).then_some(())).await;
+        disk.world().capacity = None;
+        assert!(handle.shutdown(events, PATIENCE).await);
+        let (_, opened) = Outbox::open(Arc::new(disk), options(), at(0)).unwrap();
+        assert_eq!(opened.next_seq, 4, "{:?}", opened.problems);
+    });
+}
+
+#[test]
+fn a_directory_that_cannot_be_used_is_opened_when_it_can() {
+    runtime().block_on(async {
+        let disk = SimDisk::new();
+        disk.fail(0, 1, std::io::ErrorKind::PermissionDenied);
+        let opening = writer::open(Arc::new(disk.clone()), options(), clock::now()).unwrap();
+        assert!(opening.found().problems[0].contains("/outbox"), "{:?}", opening.found());
+        assert!(opening.stats().broken.is_some());
+        let (handle, mut events) = opening.spawn(WINDOW, None).unwrap();
+        handle.append(run(2, 50));
+        let mut opened = None;
+        let chunks = until(&mut events, |e| match e {
+            Event::Opened(found) => {
+                opened = Some(found);
+                None
+            }
+            other => appended(other),
+        })
+        .await;
+        assert_eq!(chunks[0].epoch, opened.expect("told before the records").epoch);
+        assert!(handle.shutdown(events, PATIENCE).await);
+    });
+}
+
+#[test]
+fn a_panic_of_the_thread_closes_the_channel() {
+    runtime().block_on(async {
+        let disk = SimDisk::new();
+        let count = Arc::new(AtomicU64::new(0));
+        let calls = Arc::clone(&count);
+        let witness: Witness = Box::new(move |_| {
+            assert!(calls.fetch_add(1, Ordering::Relaxed) == 0, "planted");
+        });
+        let (handle, mut events) = start(&disk, Some(witness));
+        handle.append(run(1, 1));
+        until(&mut events, appended).await;
+        handle.append(run(1, 1));
+        let ended = tokio::time::timeout(PATIENCE, async { while events.recv().await.is_some() {} }).await;
+        assert!(ended.is_ok());
+        assert!(!handle.shutdown(events, PATIENCE).await, "an end by panic is not orderly");
+        assert!(path_exists(&disk));
+    });
+}
+
+fn path_exists(disk: &SimDisk) -> bool {
+    disk.list(Path::new("/outbox")).is_ok()
+}

@@ -1,0 +1,180 @@
+//! The loop's end of the writer: an inbox in which everything is bounded or merges.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::RangeInclusive;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::Event;
+use crate::clock;
+use crate::outbox::losses::MAX_LOSSES;
+use crate::outbox::value::Times;
+use crate::ranges::RangeSet;
+use crate::record::{Point, Run, Value};
+use crate::wire::Loss;
+
+/// Runs waiting in memory, in estimated bytes.
+const MAX_WAITING: usize = 1 << 20;
+const MAX_LOADS: usize = 8;
+const MAX_QUARANTINES: usize = 64;
+
+#[derive(Default)]
+pub(super) struct Shared {
+    inbox: Mutex<Inbox>,
+    pub(super) wake: Condvar,
+}
+
+/// What the loop asked for and the thread has not taken. Every part is bounded, or merges.
+#[derive(Default)]
+pub(super) struct Inbox {
+    pub(super) runs: VecDeque<(Run, usize)>,
+    /// Estimated, of `runs` and of those being committed.
+    pub(super) bytes: usize,
+    /// When the oldest of `runs` came (monotonic).
+    pub(super) since: Option<Duration>,
+    /// Points that did not fit.
+    pub(super) overflow: u64,
+    pub(super) overflow_times: Times,
+    pub(super) settled: BTreeMap<u64, RangeSet>,
+    pub(super) told: Vec<Loss>,
+    pub(super) loads: VecDeque<Load>,
+    pub(super) quarantines: VecDeque<(u64, RangeInclusive<u64>, String)>,
+    pub(super) notes: BTreeMap<String, String>,
+    pub(super) flush: bool,
+    pub(super) stop: bool,
+}
+
+pub(super) struct Load {
+    pub(super) epoch: u64,
+    pub(super) range: RangeInclusive<u64>,
+    pub(super) max_bytes: usize,
+    /// Not before (monotonic).
+    pub(super) at: Duration,
+}
+
+impl Shared {
+    pub(super) fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        // A panic while it was held leaves nothing half-done that matters: the other side is dead.
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The loop's end. Nothing here blocks.
+pub struct Handle {
+    pub(super) shared: Arc<Shared>,
+    pub(super) thread: Option<JoinHandle<()>>,
+}
+
+impl Handle {
+    /// Hands a run over to be committed within the window. When memory is full the run is counted as a `memory`
+    /// loss, which gets its seqs with the next commit. Returns whether it was taken.
+    pub fn append(&self, run: Run) -> bool {
+        let size = estimate(&run);
+        let mut inbox = self.shared.inbox();
+        if inbox.bytes + size > MAX_WAITING {
+            inbox.overflow += run.points.len() as u64;
+            for point in &run.points {
+                inbox.overflow_times = inbox.overflow_times.join(Times { t0: point.ts, t1: point.ts });
+            }
+            return false;
+        }
+        inbox.bytes += size;
+        inbox.runs.push_back((run, size));
+        let first = inbox.since.is_none();
+        if first {
+            inbox.since = Some(clock::now().mono);
+        }
+        drop(inbox);
+        // One wake-up per window: the thread then knows when to commit.
+        if first {
+            self.shared.wake.notify_one();
+        }
+        true
+    }
+
+    /// Asks for records, see [`Outbox::load`]; the answer is an [`Event::Loaded`]. False when 8 are waiting already.
+    pub fn load(&self, epoch: u64, range: RangeInclusive<u64>, max_bytes: usize) -> bool {
+        let mut inbox = self.shared.inbox();
+        if inbox.loads.len() >= MAX_LOADS {
+            return false;
+        }
+        inbox.loads.push_back(Load { epoch, range, max_bytes, at: Duration::ZERO });
+        drop(inbox);
+        self.shared.wake.notify_one();
+        true
+    }
+
+    /// See [`Outbox::settle`]. Waits for the thread's next turn: settling is never urgent.
+    pub fn settle(&self, epoch: u64, seqs: RangeSet) {
+        self.shared.inbox().settled.entry(epoch).or_default().union(&seqs);
+    }
+
+    /// See [`Outbox::settle_losses`].
+    pub fn settle_losses(&self, losses: Vec<Loss>) {
+        let mut inbox = self.shared.inbox();
+        // Beyond that a confirmation is dropped, which costs telling the loss again.
+        let room = MAX_LOSSES.saturating_sub(inbox.told.len());
+        inbox.told.extend(losses.into_iter().take(room));
+    }
+
+    /// See [`Outbox::quarantine`]; the loss comes as [`Event::Lost`]. Dropped when 64 are waiting: the
+    /// uplink will meet the same record again.
+    pub fn quarantine(&self, epoch: u64, seqs: RangeInclusive<u64>, reason: impl Into<String>) {
+        let mut inbox = self.shared.inbox();
+        if inbox.quarantines.len() < MAX_QUARANTINES {
+            inbox.quarantines.push_back((epoch, seqs, reason.into()));
+        }
+        drop(inbox);
+        self.shared.wake.notify_one();
+    }
+
+    /// See [`Outbox::set_note`].
+    pub fn set_note(&self, key: &str, value: &str) {
+        self.shared.inbox().notes.insert(key.to_owned(), value.to_owned());
+    }
+
+    /// Commits what waits, and saves the state, now.
+    pub fn flush(&self) {
+        self.shared.inbox().flush = true;
+        self.shared.wake.notify_one();
+    }
+
+    /// Commits what waits, saves, closes and ends the thread. Takes the events so that the thread never waits for
+    /// a reader. Returns whether it ended within the time; if not, it goes on by itself, and whatever it had not
+    /// committed was never reported as appended.
+    pub async fn shutdown(mut self, mut events: mpsc::Receiver<Event>, within: Duration) -> bool {
+        self.stop();
+        let drained = async { while events.recv().await.is_some() {} };
+        let ended = tokio::time::timeout(within, drained).await.is_ok();
+        match self.thread.take() {
+            // The channel closes when the thread's work is done: joining takes no time then.
+            Some(thread) if ended => thread.join().is_ok(),
+            _ => false,
+        }
+    }
+
+    fn stop(&self) {
+        self.shared.inbox().stop = true;
+        self.shared.wake.notify_one();
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Bytes a run takes in memory, roughly: enough for a bound.
+fn estimate(run: &Run) -> usize {
+    let point = |point: &Point| {
+        let tags: usize = point.tags.iter().map(|(k, v)| k.len() + v.len() + 64).sum();
+        let field = |value: &Value| if let Value::Str(text) = value { text.len() } else { 0 };
+        let fields: usize = point.fields.iter().map(|(k, v)| k.len() + field(v) + 64).sum();
+        160 + point.name.len() + tags + fields + point.error.as_ref().map_or(0, |e| e.message.len())
+    };
+    96 + run.points.iter().map(point).sum::<usize>()
+}
