@@ -7,4 +7,5 @@ pub mod outbox;
 pub mod ranges;
 pub mod record;
 pub mod schedule;
+pub mod uplink;
 pub mod wire;

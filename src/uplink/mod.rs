@@ -1,0 +1,344 @@
+//! The uplink: decides what is published when, and what a broker's answers mean for the records.
+//!
+//! A pure state machine. [`Uplink::handle`] takes what happened, [`Uplink::poll`] says what to do until it
+//! says nothing, [`Uplink::next_wake`] says when to ask again; time comes in with each call. It holds seqs
+//! and at most a few batches of bytes, whatever the backlog: see [`MEMORY_CEILING`]. It never touches a
+//! socket (that is `transport`), the outbox, or a clock.
+
+mod answers;
+pub mod backoff;
+mod delivery;
+mod evidence;
+mod gate;
+mod heartbeat;
+mod history;
+mod io;
+mod journal;
+mod lanes;
+mod link;
+mod live;
+mod losses;
+mod message;
+mod pacing;
+pub mod reasons;
+mod report;
+mod suspects;
+#[cfg(test)]
+mod tests;
+pub mod transport;
+mod window;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use io::{Action, CloseReason, Encoding, EpochView, Input, Limits, Pace, Settings, Severity, Unheard, Will};
+pub use live::LIVE_BYTES;
+
+use crate::clock::Now;
+use crate::record::ClockContext;
+use crate::wire::Loss;
+use backoff::Rng;
+use delivery::Delivery;
+use gate::Gate;
+use heartbeat::Heartbeat;
+use history::Loader;
+use journal::Journal;
+use link::{Link, State as LinkState};
+use live::LiveQueue;
+use losses::Losses;
+use pacing::{BatchSize, TokenBucket};
+use suspects::Suspects;
+use window::{Room, Route, Window};
+
+/// P5: bytes that an uplink with default settings may hold, whatever the backlog: 64 KiB of waiting live
+/// chunks, 64 KiB of loaded history, one message being built (64 KiB, three times that as JSON), and seqs:
+/// 4,096 pending ranges, 2,048 resting suspects, 1,024 losses and a window's bookkeeping, at most 512 KiB together.
+pub const MEMORY_CEILING: usize = (64 + 64 + 4 * 64 + 512) << 10;
+
+/// Brokers with a smaller packet limit than any stored value needs would otherwise starve the window.
+const MIN_IN_FLIGHT_BYTES: usize = 32 << 10;
+const MAX_EXTERNAL_PROBLEMS: usize = 8;
+/// Before seqs that a load did not bring are asked for again.
+const UNREADABLE_RETRY: Duration = Duration::from_secs(30);
+
+/// Counters for people and tests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// PUBACKs for no publish in flight; ignored.
+    pub stray_acks: u64,
+    /// Inputs that fit no state (a CONNACK without an attempt, an answer to no load); ignored.
+    pub stray_inputs: u64,
+    /// Stored values set aside.
+    pub quarantined: u64,
+    pub quarantined_records: u64,
+    /// Records that the outbox did not bring when asked, at present.
+    pub unreadable: u64,
+    /// Records settled although nobody subscribed, by `unheard = "settle"`.
+    pub settled_unheard: u64,
+}
+
+/// A stop in progress.
+#[derive(Clone, Copy, Debug)]
+struct Stopping {
+    /// When waiting for what is in flight ends.
+    deadline: Duration,
+    /// The token of the offline status, and when waiting for its answer ends.
+    farewell: Option<(u64, Duration)>,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Uplink {
+    settings: Arc<Settings>,
+    link: Link,
+    heartbeat: Heartbeat,
+    delivery: Delivery,
+    losses: Losses,
+    /// Losses ride on no message with records until then: one such message was refused for its content.
+    losses_held: Option<Duration>,
+    live: LiveQueue,
+    window: Window,
+    /// Collector to the gate of its live topic; as many as there are collectors.
+    gates: BTreeMap<Arc<str>, Gate>,
+    history_gate: Gate,
+    bucket: TokenBucket,
+    batch: BatchSize,
+    loader: Loader,
+    suspects: Suspects,
+    /// Since when suspects wait for live data in flight to be answered.
+    suspects_wait: Option<Duration>,
+    /// When a resting suspect is due, as found by the last poll.
+    suspects_wake: Option<Duration>,
+    /// Data that was no suspect has been accepted on this connection.
+    data_accepted: bool,
+    /// Live data waits for one suspect to go, which would never be alone in flight otherwise.
+    live_paused: bool,
+    /// Values quarantined since anything was accepted on `h`.
+    poison_streak: u32,
+    retry_unreadable: Option<Duration>,
+    /// When history may go on, as found by the last poll.
+    history_wake: Option<Duration>,
+    /// There was a backlog and a reader is to be told once it is gone.
+    behind: bool,
+    /// The clock context of the last append.
+    context: Option<ClockContext>,
+    /// Epoch, seq and wall clock of a record that was the oldest pending when it was seen.
+    oldest: Option<(u64, u64, i64)>,
+    stopping: Option<Stopping>,
+    /// Of the agent's other parts.
+    problems: Vec<String>,
+    counts: Counts,
+    journal: Journal,
+    out: VecDeque<Action>,
+    rng: Rng,
+    last_token: u64,
+}
+
+impl Uplink {
+    /// Starts disconnected with what the outbox recovered, oldest epoch first, and its unsettled losses.
+    /// `rng_seed` should differ between hosts and starts: it spreads reconnects and names sessions.
+    pub fn new(mut settings: Settings, opened: Vec<EpochView>, losses: Vec<Loss>, rng_seed: u64) -> Self {
+        settings.window = settings.window.max(1);
+        settings.in_flight_bytes = settings.in_flight_bytes.max(MIN_IN_FLIGHT_BYTES);
+        settings.max_packet = settings.max_packet.min(settings.in_flight_bytes);
+        Self {
+            link: Link::new(settings.urls.len(), settings.reconnect),
+            bucket: TokenBucket::new(settings.pace),
+            settings: Arc::new(settings),
+            heartbeat: Heartbeat::default(),
+            delivery: Delivery::new(opened),
+            losses: Losses::new(losses),
+            losses_held: None,
+            live: LiveQueue::default(),
+            window: Window::default(),
+            gates: BTreeMap::new(),
+            history_gate: Gate::default(),
+            batch: BatchSize::new(),
+            loader: Loader::default(),
+            suspects: Suspects::default(),
+            suspects_wait: None,
+            suspects_wake: None,
+            data_accepted: false,
+            live_paused: false,
+            poison_streak: 0,
+            retry_unreadable: None,
+            history_wake: None,
+            behind: false,
+            context: None,
+            oldest: None,
+            stopping: None,
+            problems: Vec::new(),
+            counts: Counts::default(),
+            journal: Journal::default(),
+            out: VecDeque::new(),
+            rng: Rng::new(rng_seed),
+            last_token: 0,
+        }
+    }
+
+    /// Takes note of what happened. Call [`Uplink::poll`] until `None` after each.
+    pub fn handle(&mut self, input: Input, now: Now) {
+        let mono = now.mono;
+        match input {
+            Input::Appended { collector, chunks } => self.appended(collector, chunks, now),
+            Input::Loaded { epoch, range, chunks } => self.loaded(epoch, range, chunks, mono),
+            Input::LoadRefused => self.loader.refused(mono),
+            Input::Lost(losses) => self.lost(losses, mono),
+            Input::Opened { epochs, losses } => {
+                self.delivery.found(epochs);
+                self.losses.add(losses);
+                self.heartbeat.changed(mono);
+            }
+            Input::Connected(limits) => self.connected(limits, mono),
+            Input::Progress => self.link.heard(mono),
+            Input::Acked { token, code } => self.acked(token, code, mono),
+            Input::Closed(reason) => self.closed(reason, mono),
+            Input::SawOffline { session } => {
+                if session != self.heartbeat.session() {
+                    self.heartbeat.changed(mono);
+                }
+            }
+            Input::Problems(mut lines) => {
+                lines.truncate(MAX_EXTERNAL_PROBLEMS);
+                lines.iter_mut().for_each(report::shorten);
+                if lines != self.problems {
+                    self.problems = lines;
+                    self.heartbeat.changed(mono);
+                }
+            }
+            Input::Stop => self.stop(mono),
+        }
+        self.hide_resting();
+    }
+
+    /// What rests is passed over by history.
+    fn hide_resting(&mut self) {
+        if let Some(resting) = self.suspects.resting_if_changed() {
+            self.delivery.rest(resting);
+        }
+    }
+
+    /// The next thing to do; call until `None`.
+    pub fn poll(&mut self, now: Now) -> Option<Action> {
+        if let Some(action) = self.waiting_action() {
+            return Some(action);
+        }
+        self.watch(now.mono);
+        if let Some(action) = self.waiting_action() {
+            return Some(action);
+        }
+        let action = self.step(now);
+        // What a step found on its way (a quarantine, a log line) is said before its outcome.
+        match self.waiting_action() {
+            Some(first) => {
+                self.out.extend(action);
+                Some(first)
+            }
+            None => action,
+        }
+    }
+
+    fn waiting_action(&mut self) -> Option<Action> {
+        self.out.pop_front().or_else(|| self.journal.take())
+    }
+
+    /// When to poll again (on [`Now::mono`]) if nothing happens before. `None`: only an input can matter.
+    pub fn next_wake(&self) -> Option<Duration> {
+        let link = self.link.next_wake(self.answer_owed());
+        if self.link.up().is_none() {
+            return link;
+        }
+        let stop = self.stopping.map(|s| s.farewell.map_or(s.deadline, |(_, until)| until));
+        let work = [self.heartbeat.next_wake(), self.history_wake, self.suspects_wake, self.retry_unreadable];
+        let work = if self.stopping.is_some() { [None; 4] } else { work };
+        [link, stop].into_iter().chain(work).flatten().min()
+    }
+
+    /// Whether a stop is complete: nothing will be asked for any more.
+    pub fn is_stopped(&self) -> bool {
+        *self.link.state() == LinkState::Stopped && self.out.is_empty()
+    }
+
+    pub fn is_connected(&self) -> bool {
+        self.link.up().is_some()
+    }
+
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Records recorded and not settled.
+    pub fn backlog(&self) -> u64 {
+        self.delivery.backlog()
+    }
+
+    /// Seqs of one epoch that are recorded and not settled.
+    pub fn pending(&self, epoch: u64) -> crate::ranges::RangeSet {
+        self.delivery.pending(epoch)
+    }
+
+    /// Bytes of records now held: waiting live, and loaded history.
+    pub fn held_bytes(&self) -> usize {
+        self.live.bytes() + self.loader.bytes()
+    }
+
+    /// Gives up what has been silent too long; asks again for what could not be read.
+    fn watch(&mut self, now: Duration) {
+        if let Some(why) = self.link.overdue(self.answer_owed(), now) {
+            self.give_up(why, now);
+            self.hide_resting();
+        }
+        if self.retry_unreadable.is_some_and(|at| at <= now) {
+            self.retry_unreadable = None;
+            self.counts.unreadable = 0;
+            self.delivery.retry_unreadable();
+        }
+    }
+
+    fn step(&mut self, now: Now) -> Option<Action> {
+        if let Some(url) = self.link.try_connect(now.mono) {
+            let session = self.heartbeat.new_session(&mut self.rng);
+            let payload = Self::offline_payload(&session);
+            let will = Will { topic: self.settings.topics.status(), payload, retain: true };
+            return Some(Action::Connect { url, session, will });
+        }
+        self.link.up()?;
+        if self.stopping.is_some() {
+            return self.farewell(now.mono);
+        }
+        self.publish_status(now).or_else(|| self.publish_live(now)).or_else(|| self.publish_history(now))
+    }
+
+    /// What may be in flight on this connection.
+    fn room(&self) -> Room {
+        let receive_max = self.link.up().map_or(1, |up| usize::from(up.limits.receive_max));
+        Room { messages: self.settings.window.min(receive_max).max(1), bytes: self.settings.in_flight_bytes }
+    }
+
+    /// The largest packet on this connection.
+    fn max_packet(&self) -> usize {
+        let broker = self.link.up().map_or(usize::MAX, |up| up.limits.max_packet as usize);
+        self.settings.max_packet.min(broker)
+    }
+
+    fn answer_owed(&self) -> Option<Duration> {
+        self.link.up().and_then(|up| self.window.unanswered_since(up.acked))
+    }
+
+    fn new_token(&mut self) -> u64 {
+        self.last_token += 1;
+        self.last_token
+    }
+
+    fn gate(&mut self, route: &Route) -> &mut Gate {
+        match route {
+            Route::Live(collector) => self.gate_mut(collector),
+            Route::History => &mut self.history_gate,
+        }
+    }
+
+    fn gate_mut(&mut self, collector: &Arc<str>) -> &mut Gate {
+        self.gates.entry(Arc::clone(collector)).or_default()
+    }
+}

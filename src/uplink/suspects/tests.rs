@@ -1,0 +1,154 @@
+use super::*;
+
+fn chunks(n: u64) -> Vec<RangeInclusive<u64>> {
+    (0..n).map(|i| i * 10 + 1..=i * 10 + 10).collect()
+}
+
+/// Sends suspects as the uplink does until none are left; returns the convicted and the messages it took.
+fn search(n: u64, poison: &[usize]) -> (Vec<RangeInclusive<u64>>, usize) {
+    let all = chunks(n);
+    let is_bad = |c: &RangeInclusive<u64>| poison.iter().any(|p| all[*p] == *c);
+    let (mut suspects, mut found, mut messages) = (Suspects::default(), Vec::new(), 0);
+    assert_eq!(suspects.refused(1, &all), if n == 1 { Some((1, all[0].clone())) } else { None });
+    while let Some(group) = suspects.next().cloned() {
+        messages += 1;
+        if group.chunks.iter().any(is_bad) {
+            found.extend(suspects.refused(1, &group.chunks).map(|(_, c)| c));
+        } else {
+            suspects.acquit(1, &group.chunks);
+        }
+    }
+    (found, messages)
+}
+
+#[test]
+fn bisection_convicts_exactly_the_poison() {
+    for n in 2..40 {
+        for bad in 0..n as usize {
+            let (found, messages) = search(n, &[bad]);
+            assert_eq!(found, vec![chunks(n)[bad].clone()]);
+            assert!(messages <= 2 * (n as f64).log2().ceil() as usize, "{messages} messages for {n} chunks");
+        }
+    }
+    assert_eq!(search(16, &[0, 7, 15]).0.len(), 3);
+}
+
+const S: Duration = Duration::from_secs(1);
+const MIN: Duration = Duration::from_secs(60);
+
+fn strike(published: u64, size: usize) -> Strike {
+    Strike { size, published, answered: published - size as u64 }
+}
+
+fn resting(suspects: &mut Suspects) -> Vec<u64> {
+    suspects.changed = true;
+    suspects.resting_if_changed().into_iter().flatten().map(|(_, c)| *c.start()).collect()
+}
+
+/// Accused, and struck on a due trial until it is convicted; returns when.
+fn convicted_after(trials: u32, contrast: impl Fn(u32) -> Option<usize>) -> Option<u32> {
+    let (mut suspects, one, mut now) = (Suspects::default(), chunks(1), MIN);
+    (0..STRIKES).for_each(|_| suspects.lost_on(1, &one));
+    suspects.adjourn(now);
+    for trial in 1..=trials {
+        now = now.max(suspects.next_due().expect("it rests"));
+        assert!(suspects.next_on_trial(now));
+        if suspects.struck(1, &one, strike(u64::from(trial) * 5_000, 400), now).is_some() {
+            assert!(suspects.is_empty() && suspects.next_due().is_none());
+            return Some(trial);
+        }
+        assert_eq!(resting(&mut suspects), [1]);
+        if let Some(bytes) = contrast(trial) {
+            suspects.accepted(1, &[50..=50], bytes, false);
+        }
+    }
+    assert_eq!(suspects.held_records(), 10);
+    None
+}
+
+#[test]
+fn a_single_value_is_convicted_by_its_third_lost_connection_with_contrast() {
+    assert_eq!(convicted_after(10, |_| Some(400)), Some(3));
+    assert_eq!(convicted_after(10, |trial| (trial != 2).then_some(400)), Some(4));
+    assert_eq!(convicted_after(50, |_| Some(399)), None, "what the link carries is smaller");
+    assert_eq!(convicted_after(50, |_| None), None);
+}
+
+#[test]
+fn a_struck_value_rests_longer_each_time_and_is_then_due() {
+    let (mut suspects, one, mut now) = (Suspects::default(), chunks(1), MIN);
+    suspects.accuse(1, &one);
+    for minutes in [1, 2, 4, 8, 10, 10] {
+        assert_eq!(suspects.struck(1, &one, strike(900, 400), now), None);
+        assert!(suspects.is_empty() && !suspects.next_on_trial(now + MIN * minutes - S));
+        now += MIN * minutes;
+        assert_eq!(suspects.next_due(), Some(now));
+        assert!(suspects.next_on_trial(now));
+        assert_eq!((resting(&mut suspects).len(), suspects.next().map(|g| g.chunks.clone())), (0, Some(one.clone())));
+    }
+}
+
+#[test]
+fn halves_of_a_group_that_ended_a_connection_wait_for_other_data() {
+    let (mut suspects, all, mut rng) = (Suspects::default(), chunks(4), Rng::new(1));
+    suspects.accuse(1, &all);
+    assert_eq!(suspects.struck(1, &all, strike(900, 400), MIN), None);
+    suspects.adjourn(MIN);
+    suspects.pause(MIN, &mut rng);
+    assert!(suspects.is_empty() && !suspects.next_on_trial(MIN + S * 14));
+    assert!(suspects.next_on_trial(MIN * 2) && !suspects.next_on_trial(MIN * 2), "one at a time");
+    assert_eq!((suspects.next().map(|g| g.chunks.len()), resting(&mut suspects).len()), (Some(2), 2));
+}
+
+#[test]
+fn pauses_between_trials_that_end_connections_grow_and_differ() {
+    let (mut suspects, mut rng) = (Suspects::default(), Rng::new(1));
+    for expected in [30, 60, 120, 240, 240, 240] {
+        suspects.pause(MIN, &mut rng);
+        let pause = suspects.next_trial - MIN;
+        assert!((S * expected / 2..=S * expected * 2).contains(&pause), "{pause:?}");
+    }
+    suspects.accepted(1, &[1..=1], 100, true);
+    suspects.pause(MIN, &mut rng);
+    assert!(suspects.next_trial <= MIN * 2, "a trial went well");
+}
+
+#[test]
+fn when_too_many_rest_the_oldest_is_ordinary_data_again() {
+    let mut suspects = Suspects::default();
+    for i in 1..=MAX_RESTING as u64 + 5 {
+        assert_eq!(suspects.struck(1, &[i..=i], strike(900, 400), MIN), None);
+    }
+    assert_eq!(resting(&mut suspects), (6..=MAX_RESTING as u64 + 5).collect::<Vec<_>>());
+    suspects.accuse(2, &chunks(MAX_RESTING_CHUNKS as u64));
+    suspects.adjourn(MIN);
+    assert_eq!(suspects.resting.iter().map(|(g, _)| g.epoch).collect::<Vec<_>>(), [2]);
+}
+
+#[test]
+fn what_is_gone_no_longer_rests() {
+    let mut suspects = Suspects::default();
+    suspects.accuse(1, &chunks(3));
+    suspects.adjourn(MIN);
+    assert!(suspects.resting_if_changed().is_some() && suspects.resting_if_changed().is_none());
+    suspects.retain(|_, c| *c.start() == 11);
+    assert_eq!(suspects.resting_if_changed().map(Iterator::count), Some(1));
+    suspects.acquit(1, &[11..=20]);
+    assert_eq!((suspects.resting_if_changed().map(Iterator::count), suspects.next_due()), (Some(0), None));
+}
+
+#[test]
+fn a_load_for_suspects_spans_no_gap() {
+    let mut suspects = Suspects::default();
+    suspects.accuse(1, &[1..=3, 4..=4, 6..=9]);
+    assert_eq!(suspects.next().and_then(Group::span), Some(1..=4));
+}
+
+#[test]
+fn another_head_starts_counting_anew() {
+    let mut suspects = Suspects::default();
+    for (epoch, first) in [(1, 1), (1, 1), (1, 5), (1, 1), (1, 1), (2, 1)] {
+        suspects.lost_on(epoch, &[first..=first]);
+    }
+    assert!(suspects.is_empty());
+}

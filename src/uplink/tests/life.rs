@@ -1,0 +1,197 @@
+use super::*;
+
+const S: Duration = Duration::from_secs(1);
+
+fn connects(b: &Bench) -> Vec<usize> {
+    b.actions.iter().filter_map(|a| if let Action::Connect { url, .. } = a { Some(*url) } else { None }).collect()
+}
+
+#[test]
+fn connecting_brings_will_status_and_meta_of_one_session() {
+    let mut b = Bench::new(settings(), backlog(3, 100));
+    b.act();
+    let Some(Action::Connect { url: 0, session, will }) = b.actions.pop() else { panic!("{:?}", b.actions) };
+    let offline: crate::wire::Offline = serde_json::from_slice(&will.payload).unwrap();
+    assert_eq!((will.topic.as_str(), will.retain, &offline.session), ("v1/plant/edge/status", true, &session));
+    b.input(Input::Connected(Limits::default()));
+    let (status, meta) = (b.take_one("status"), b.take_one("meta"));
+    assert!(status.retain && meta.retain && status.content_type == "application/json");
+    let status = status.status();
+    assert_eq!((status.session, status.epoch, status.next_seq, status.backlog), (session, EPOCH, 4, 3));
+    assert_eq!((status.pending[0].from, status.pending[0].to), (1, 3));
+}
+
+#[test]
+fn sessions_differ_between_connections_and_an_old_offline_is_answered() {
+    let mut b = Bench::connected(settings(), vec![], Limits::default());
+    let session = b.uplink.status(b.now).session;
+    b.pass(S * 10);
+    b.input(Input::SawOffline { session: session.clone() });
+    assert!(b.take("status").is_empty(), "our own will is no news");
+    b.input(Input::SawOffline { session: "older".into() });
+    assert_eq!(b.take_one("status").status().session, session);
+    b.ack_own();
+    b.lose();
+    b.reconnect();
+    assert_ne!(b.uplink.status(b.now).session, session);
+}
+
+#[test]
+fn status_beats_each_minute_and_idle_means_quiet() {
+    let mut b = Bench::connected(settings(), vec![], Limits { keep_alive: S * 60, ..Limits::default() });
+    let (mut wakes, mut statuses) = (0, 0);
+    for _ in 0..360 {
+        wakes += b.pass(S * 10);
+        statuses += b.seen.len();
+        b.ack_own();
+        b.input(Input::Progress);
+    }
+    assert!((59..=61).contains(&statuses), "{statuses} statuses in an hour");
+    assert!(wakes <= 62, "{wakes} wakes in an idle hour");
+}
+
+#[test]
+fn retain_is_not_asked_of_a_broker_that_has_none() {
+    let mut b = Bench::new(settings(), vec![]);
+    b.act();
+    b.input(Input::Connected(Limits { retain_available: false, ..Limits::default() }));
+    assert!(b.seen.iter().all(|s| !s.retain));
+}
+
+#[test]
+fn what_was_in_flight_is_sent_again_by_history_after_a_lost_connection() {
+    let mut b = Bench::connected(settings(), vec![], Limits::default());
+    b.append("cpu", vec![chunk(1, 100)]);
+    let live = b.take_one("m/cpu");
+    b.lose();
+    b.ack(live.token, 0);
+    assert_eq!((b.settled(), b.uplink.counts().stray_acks), (vec![], 1), "an ack of an old connection settles nothing");
+    b.append("cpu", vec![chunk(2, 100)]);
+    b.reconnect();
+    let batch = b.take_one("h");
+    assert_eq!(batch.seqs(), vec![1, 2]);
+    b.ack(batch.token, 0);
+    assert_eq!(b.settled(), vec![1, 2]);
+}
+
+#[test]
+fn urls_are_tried_in_turn_with_growing_pauses_and_little_noise() {
+    let mut b = Bench::new(settings(), vec![]);
+    b.act();
+    let end = b.now.mono + S * 3600;
+    while b.now.mono < end {
+        b.input(Input::Closed(CloseReason::Connect("refused".into())));
+        b.sleep_until_woken();
+    }
+    let urls = connects(&b);
+    assert!(urls.iter().enumerate().all(|(i, u)| *u == i % 2), "{urls:?}");
+    assert!((100..200).contains(&urls.len()), "{} attempts in an hour", urls.len());
+    assert!(b.logs.len() <= 61, "{} lines in an hour", b.logs.len());
+    assert!(b.logs.last().unwrap().contains("similar lines left out"));
+    assert!(b.uplink.problems()[0].starts_with("not connected"));
+}
+
+#[test]
+fn a_hanging_attempt_and_a_silent_peer_are_given_up_but_not_a_slow_one() {
+    let mut b = Bench::new(settings(), backlog(3, 15_000));
+    b.act();
+    b.actions.clear();
+    b.pass(S * 30);
+    assert!(matches!(b.actions[0], Action::Disconnect { clean: false }), "no CONNACK: {:?}", b.actions);
+    while connects(&b).is_empty() {
+        b.sleep_until_woken();
+    }
+    b.actions.clear();
+    b.input(Input::Connected(Limits { keep_alive: S * 20, ..Limits::default() }));
+    b.ack_own();
+    for _ in 0..4 {
+        b.pass(S * 25);
+        b.input(Input::Progress);
+        assert!(b.uplink.is_connected(), "it makes progress");
+    }
+    b.pass(S * 36);
+    assert!(b.actions.iter().any(|a| matches!(a, Action::Disconnect { clean: false })), "silence");
+}
+
+#[test]
+fn a_puback_that_never_comes_ends_the_connection_though_others_do() {
+    let mut b = Bench::connected(settings(), vec![], Limits::default());
+    b.append("cpu", vec![chunk(1, 100)]);
+    let lost = b.take_one("m/cpu");
+    for seq in 2..=13 {
+        b.append("cpu", vec![chunk(seq, 100)]);
+        let live = b.take("m/cpu");
+        live.iter().for_each(|s| b.ack(s.token, 0));
+        b.ack_own();
+        b.pass(S * 10);
+    }
+    assert!(!b.uplink.is_connected(), "after two minutes");
+    b.reconnect();
+    assert!(b.take("h").iter().any(|s| s.seqs().contains(&1)) && lost.token > 0);
+}
+
+#[test]
+fn stop_waits_for_acks_then_says_offline_then_disconnects() {
+    let mut b = Bench::connected(settings(), vec![], Limits::default());
+    b.append("cpu", vec![chunk(1, 100)]);
+    let live = b.take_one("m/cpu");
+    b.input(Input::Stop);
+    b.append("cpu", vec![chunk(2, 100)]);
+    assert!(b.seen.is_empty(), "nothing new is published");
+    b.sleep(S);
+    b.ack(live.token, 0);
+    let offline = b.take_one("status");
+    assert!(offline.retain && offline.payload.starts_with(b"{\"state\":\"offline\""));
+    assert!(!b.uplink.is_stopped());
+    b.ack(offline.token, 0);
+    assert!(matches!(b.actions.last(), Some(Action::Disconnect { clean: true })));
+    assert!(b.uplink.is_stopped() && b.uplink.next_wake().is_none());
+    assert_eq!(b.settled(), vec![1]);
+}
+
+#[test]
+fn stop_is_bounded_and_leaves_the_goodbye_to_the_will_when_it_must() {
+    let mut b = Bench::connected(settings(), vec![], Limits { receive_max: 1, ..Limits::default() });
+    b.append("cpu", vec![chunk(1, 100)]);
+    b.input(Input::Stop);
+    b.pass(S * 3);
+    assert!(matches!(b.actions.last(), Some(Action::Disconnect { clean: false })), "{:?}", b.actions);
+    assert!(b.uplink.is_stopped());
+    let mut b = Bench::connected(settings(), vec![], Limits::default());
+    b.input(Input::Stop);
+    b.pass(S * 4);
+    assert!(matches!(b.actions.last(), Some(Action::Disconnect { clean: false })), "the goodbye was not answered");
+    let mut b = Bench::new(settings(), vec![]);
+    b.input(Input::Stop);
+    assert!(b.uplink.is_stopped(), "nothing to say goodbye to");
+}
+
+#[test]
+fn the_status_tells_oldest_backlog_and_rate() {
+    let mut b = Bench::connected(settings(), backlog(500, 10_000), Limits::default());
+    assert_eq!(b.uplink.status(b.now).oldest, Some(1_000_001));
+    for _ in 0..65 {
+        b.take("h").into_iter().for_each(|s| b.ack(s.token, 0));
+        if let Some(status) = b.take("status").pop() {
+            b.ack(status.token, 0);
+            let status = status.status();
+            assert!(status.backlog < 500 && status.eta_s.is_some(), "{status:?}");
+        }
+        b.pass(S / 10);
+    }
+    let mut b = Bench::connected(settings(), vec![], Limits::default());
+    b.append("cpu", vec![chunk(1, 100)]);
+    assert_eq!(b.uplink.status(b.now).oldest, Some(b.now.wall_ms));
+}
+
+#[test]
+fn status_stays_within_its_bounds_whatever_happened() {
+    let losses: Vec<Loss> = (1..=900).map(|i| loss(i * 10, i * 10 + 1)).collect();
+    let mut b = Bench::connected(settings(), vec![], Limits::default());
+    b.input(Input::Lost(losses));
+    b.input(Input::Problems((0..50).map(|i| format!("{i} {}", "\u{e9}".repeat(500))).collect()));
+    let status = b.uplink.status(b.now);
+    assert_eq!((status.losses.len(), status.problems.len()), (16, 8));
+    assert!(status.problems.iter().all(|p| p.len() <= 200));
+    assert!(serde_json::to_vec(&status).unwrap().len() < 8_000);
+}
