@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod collect;
+pub mod config;
 pub mod host;
 pub mod outbox;
 pub mod ranges;

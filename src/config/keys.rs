@@ -1,0 +1,279 @@
+//! Every key of the configuration, once: its type and limits, its default, and what it is for.
+//!
+//! The reader takes types, limits and defaults from here, hints take the names, and [`super::reference`] prints it all.
+
+use crate::collect::exec::Format;
+
+/// One key.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    pub name: &'static str,
+    pub kind: Kind,
+    /// A TOML literal; empty: nothing unless given.
+    pub default: &'static str,
+    /// A TOML literal shown when there is no default.
+    pub example: &'static str,
+    /// What it does, in sentences; the reference file wraps them.
+    pub about: &'static str,
+}
+
+/// What a value must be. Bounds are inclusive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Bool,
+    Int(i64, i64),
+    /// Any text without control characters, not empty.
+    Text,
+    /// Letters, digits, `_` and `-`: a level of an MQTT topic.
+    Name,
+    Texts,
+    /// Milliseconds.
+    Duration(u64, u64),
+    /// Bytes.
+    Size(u64, u64),
+    Choice(&'static [&'static str]),
+    /// Relative ones count from the folder of the file they stand in.
+    Path,
+    /// A table with keys of its own.
+    Table,
+}
+
+/// One `[section]`, or the repeated `[[collector]]`.
+#[derive(Clone, Copy, Debug)]
+pub struct SectionSpec {
+    pub name: &'static str,
+    pub about: &'static str,
+    pub keys: &'static [Key],
+}
+
+pub const COLLECTOR: &str = "collector";
+
+const SECOND: u64 = 1_000;
+const MINUTE: u64 = 60 * SECOND;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const TIB: u64 = 1 << 40;
+
+const fn key(name: &'static str, kind: Kind, default: &'static str, about: &'static str) -> Key {
+    Key { name, kind, default, example: "", about }
+}
+
+/// A key without a default.
+const fn open(name: &'static str, kind: Kind, example: &'static str, about: &'static str) -> Key {
+    Key { name, kind, default: "", example, about }
+}
+
+/// In the order in which they are documented.
+pub const SECTIONS: &[SectionSpec] = &[
+    SectionSpec { name: "host", about: "Who this host is.", keys: HOST },
+    SectionSpec { name: "broker", about: "The MQTT broker and how to be let in.", keys: BROKER },
+    SectionSpec { name: "outbox", about: "Where records wait until they are delivered.", keys: OUTBOX },
+    SectionSpec { name: "uplink", about: "How fast the backlog is sent.", keys: UPLINK },
+    SectionSpec { name: "log", about: "What the agent says about itself on standard error.", keys: LOG },
+    SectionSpec { name: "agent", about: "The agent as a process.", keys: AGENT },
+    SectionSpec {
+        name: COLLECTOR,
+        about: "What is measured, and when. Repeat the section for each collector. One with the name of a default \
+                collector changes that; enabled = false switches it off.",
+        keys: COLLECTOR_KEYS,
+    },
+];
+
+pub fn section(name: &str) -> Option<&'static SectionSpec> {
+    SECTIONS.iter().find(|section| section.name == name)
+}
+
+const HOST: &[Key] = &[
+    open(
+        "id",
+        Kind::Name,
+        "\"edge-01\"",
+        "Names the host for ever, whatever its address; unique across sites. Without it: the common name of the client \
+         certificate, else the hardware's id, else the machine id, else a new one; decided once and stored in the outbox.",
+    ),
+    key("site", Kind::Name, "\"default\"", "A group of hosts; a level of every topic."),
+    open("prefix", Kind::Text, "\"company/metrics\"", "Up to three topic levels put before all topics."),
+];
+
+const BROKER: &[Key] = &[
+    open(
+        "url",
+        Kind::Text,
+        "\"mqtts://broker.example.com:8883\"",
+        "Required, unless urls is given. mqtts:// is MQTT over TLS, port 8883 unless another is named.",
+    ),
+    open(
+        "urls",
+        Kind::Texts,
+        "[\"mqtts://a.example.com\", \"mqtts://b.example.com\"]",
+        "Several brokers instead of one, tried in turn.",
+    ),
+    key(
+        "ca",
+        Kind::Text,
+        "\"system\"",
+        "Who may vouch for the broker: a PEM file, or \"system\" for the certificates that the host trusts.",
+    ),
+    open(
+        "cert",
+        Kind::Path,
+        "\"/etc/holdover/host.pem\"",
+        "Client certificate, PEM, with its chain. Read anew for each connection.",
+    ),
+    open("key", Kind::Path, "\"/etc/holdover/host.key\"", "Private key of the client certificate, PEM."),
+    open("username", Kind::Text, "\"edge-01\"", "For brokers that ask for a name and password."),
+    open(
+        "password_file",
+        Kind::Path,
+        "\"$CREDENTIALS_DIRECTORY/broker-password\"",
+        "A file with the password in its one line. Passwords are never taken from this file or the environment.",
+    ),
+    open("client_id", Kind::Text, "\"edge-01\"", "The MQTT client id; the host id unless given."),
+    key("keep_alive", Kind::Duration(5 * SECOND, 18 * HOUR), "\"30s\"", "How soon a dead connection is noticed."),
+    key("allow_clear_text", Kind::Bool, "false", "Allows mqtt:// without TLS, to a loopback address and nowhere else."),
+    key("encoding", Kind::Choice(&["msgpack", "json"]), "\"msgpack\"", "The form of messages on the wire."),
+    key(
+        "unheard",
+        Kind::Choice(&["hold", "settle"]),
+        "\"hold\"",
+        "What to do when the broker says that nobody subscribes (MQTT 5 reason 0x10): keep the records until somebody \
+         does, or count them as delivered. \"settle\" suits brokers whose rule engines consume without a subscription.",
+    ),
+];
+
+const OUTBOX: &[Key] = &[
+    key(
+        "dir",
+        Kind::Path,
+        "\"/var/lib/holdover\"",
+        "The folder of the outbox; under systemd its StateDirectory unless given.",
+    ),
+    open(
+        "max_bytes",
+        Kind::Size(16 * MIB, 64 * TIB),
+        "\"256MiB\"",
+        "The most disk space to use. Without it: 256 MiB or a tenth of the file system, whichever is less, at least 16 MiB.",
+    ),
+    open("max_age", Kind::Duration(MINUTE, 3_650 * DAY), "\"30d\"", "Records older than this are declared lost."),
+    key(
+        "drop",
+        Kind::Choice(&["oldest", "newest"]),
+        "\"oldest\"",
+        "Which records are declared lost when the outbox is full.",
+    ),
+    key(
+        "commit_window",
+        Kind::Duration(10, 5 * SECOND),
+        "\"250ms\"",
+        "Runs that end within this time share one commit. A power cut costs at most this much.",
+    ),
+];
+
+const UPLINK: &[Key] = &[
+    key(
+        "history_rate",
+        Kind::Size(KIB, 10_000_000_000),
+        "\"480kB\"",
+        "Backlog bytes sent per second, at most. Live records are not held back by it.",
+    ),
+    key("history_batches", Kind::Int(1, 1_000), "8", "Backlog messages sent per second, at most."),
+    key(
+        "in_flight",
+        Kind::Int(2, 1_000),
+        "10",
+        "Messages sent and not yet acknowledged, at most; the broker may allow fewer.",
+    ),
+    key("in_flight_bytes", Kind::Size(16 * KIB, 64 * MIB), "\"64KiB\"", "Their bytes, at most."),
+    key("max_packet", Kind::Size(4 * KIB, 16 * MIB), "\"64KiB\"", "The largest message; the broker may allow less."),
+    key(
+        "reconnect_min",
+        Kind::Duration(100, HOUR),
+        "\"1s\"",
+        "The first wait before connecting again; it grows with each failure.",
+    ),
+    key("reconnect_max", Kind::Duration(SECOND, DAY), "\"60s\"", "The longest wait before connecting again."),
+];
+
+const LOG: &[Key] = &[
+    key("level", Kind::Choice(&["error", "warn", "info", "debug", "trace"]), "\"info\"", "How much to say."),
+    key(
+        "format",
+        Kind::Choice(&["auto", "text", "json"]),
+        "\"auto\"",
+        "\"auto\" is text on a terminal and JSON otherwise.",
+    ),
+];
+
+const AGENT: &[Key] = &[
+    open(
+        "conf_d",
+        Kind::Path,
+        "\"/etc/holdover/conf.d\"",
+        "The folder of further *.toml files, read in lexical order after the main file; conf.d beside it unless given.",
+    ),
+    key(
+        "default_collectors",
+        Kind::Bool,
+        "true",
+        "Whether the default set of built-in collectors runs beside those named here.",
+    ),
+    key(
+        "stop_timeout",
+        Kind::Duration(SECOND, 10 * MINUTE),
+        "\"10s\"",
+        "How long a stop may take to save and say goodbye.",
+    ),
+];
+
+const COLLECTOR_KEYS: &[Key] = &[
+    open("name", Kind::Name, "\"backup\"", "Names the collector and its topic. Required."),
+    open(
+        "use",
+        Kind::Text,
+        "\"cpu\"",
+        "A built-in collector; the one called like the name, unless use or exec is given.",
+    ),
+    open(
+        "exec",
+        Kind::Texts,
+        "[\"/usr/local/lib/holdover/backup-age\", \"--json\"]",
+        "A program to run and its arguments.",
+    ),
+    open("every", Kind::Duration(SECOND, 7 * DAY), "\"10s\"", "Runs at a fixed interval."),
+    open(
+        "cron",
+        Kind::Text,
+        "\"0 0/5 * * * ?\"",
+        "Runs at the times of a Quartz expression: second minute hour day-of-month month day-of-week [year].",
+    ),
+    key("zone", Kind::Text, "\"local\"", "The time zone of cron: an IANA name, \"UTC\" or \"local\"."),
+    key(
+        "jitter",
+        Kind::Duration(0, DAY),
+        "\"0s\"",
+        "Spreads a fleet: each host runs later by a fixed time of its own, up to this.",
+    ),
+    key(
+        "misfire",
+        Kind::Choice(&["skip", "once"]),
+        "\"skip\"",
+        "What to do about a cron run that is more than a minute late, after suspend or a clock step: skip it, or run once now.",
+    ),
+    key("timeout", Kind::Duration(100, DAY), "\"5s\"", "A run that takes longer is ended and recorded as an error."),
+    key(
+        "format",
+        Kind::Choice(&Format::NAMES),
+        "\"auto\"",
+        "What the program prints: a JSON object a line, or Influx line protocol; \"auto\" looks at the first character.",
+    ),
+    key(
+        "max_output",
+        Kind::Size(KIB, 16 * MIB),
+        "\"256KiB\"",
+        "A program that prints more is ended and its run recorded as an error.",
+    ),
+    key("enabled", Kind::Bool, "true", "false switches the collector off."),
+    open("params", Kind::Table, "{}", "Settings of a built-in collector."),
+];
