@@ -1,0 +1,247 @@
+//! The collecting side of the loop: what is due is run, and every run becomes one [`Run`] for the outbox.
+//!
+//! Built-in collectors run inline, scripts as tasks, at most one of each; a panic in either becomes its record, and so
+//! does a script that the agent's stop cuts short. Nothing here knows the outbox or the network.
+
+use std::collections::{BTreeMap, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::{Id, JoinError, JoinSet};
+
+use crate::clock::{self, Now};
+use crate::collect::{self, AgentFigures, Collector, CollectorSpec, Context, HostRoot, exec};
+use crate::record::{ClockContext, ErrorKind, Point, Run, RunError, Value};
+use crate::schedule::{DueRun, Missed, Scheduler};
+
+/// What one configured collector is.
+pub enum Source {
+    Builtin { spec: &'static CollectorSpec, collector: Box<dyn Collector> },
+    Script(exec::Script),
+}
+
+/// One collector's account, for `status`: runs that were due = `runs` + `missed` + those still going.
+#[derive(Clone, Debug, Default)]
+pub struct Account {
+    /// Runs that ended, well or not.
+    pub runs: u64,
+    /// Of them, those with an err record.
+    pub failed: u64,
+    /// Of them, those that had nothing to record: a script that ended well and printed nothing.
+    pub silent: u64,
+    pub missed: u64,
+    pub last_ms: Option<i64>,
+    pub last_error: Option<String>,
+}
+
+/// All collectors with their schedule. Index = the scheduler's job id.
+pub struct Collecting {
+    scheduler: Scheduler,
+    sources: Vec<(Arc<str>, Source)>,
+    accounts: Vec<Account>,
+    root: HostRoot,
+    host: Arc<str>,
+    boot: Arc<str>,
+    synced: Synced,
+    scripts: JoinSet<Vec<Point>>,
+    /// What each of `scripts` is a run of.
+    running: HashMap<Id, Running>,
+}
+
+/// A script that has been started.
+struct Running {
+    job: usize,
+    started: Now,
+    /// Of its start: that is when its records are dated.
+    context: ClockContext,
+}
+
+/// A script's run that has ended; a panic of ours on the way is the error.
+pub type Finished = Result<(Id, Vec<Point>), JoinError>;
+
+/// Whether the wall clock is synchronised, asked of the kernel at most every 10 s.
+#[derive(Debug)]
+struct Synced {
+    value: bool,
+    next: Duration,
+}
+
+impl Synced {
+    const PERIOD: Duration = Duration::from_secs(10);
+
+    fn get(&mut self, now: &Now) -> bool {
+        if now.mono >= self.next {
+            self.value = clock::synced();
+            self.next = now.mono + Self::PERIOD;
+        }
+        self.value
+    }
+}
+
+impl Collecting {
+    /// `sources` in the order of the scheduler's jobs.
+    pub fn new(
+        scheduler: Scheduler,
+        sources: Vec<(Arc<str>, Source)>,
+        root: HostRoot,
+        host: Arc<str>,
+        boot: Arc<str>,
+    ) -> Self {
+        let accounts = vec![Account::default(); sources.len()];
+        let synced = Synced { value: false, next: Duration::ZERO };
+        let (scripts, running) = (JoinSet::new(), HashMap::new());
+        Self { scheduler, sources, accounts, root, host, boot, synced, scripts, running }
+    }
+
+    pub fn next_wake(&self) -> Option<Duration> {
+        self.scheduler.next_wake()
+    }
+
+    /// Runs the built-in collectors that are due, starts the scripts that are, and records what was missed.
+    pub fn poll(&mut self, now: &Now, figures: &AgentFigures) -> Vec<Run> {
+        let polled = self.scheduler.poll(*now);
+        let mut runs = Vec::new();
+        for missed in &polled.missed {
+            runs.push(self.missed(missed, now));
+        }
+        for due in polled.due {
+            runs.extend(self.start(&due, now, figures));
+        }
+        runs
+    }
+
+    /// The next script to end; waits for ever when none runs. Cancel-safe.
+    pub async fn finished(&mut self) -> Finished {
+        match self.scripts.join_next_with_id().await {
+            Some(finished) => finished,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Takes a script's result in.
+    pub fn complete(&mut self, finished: Finished, now: &Now) -> Option<Run> {
+        let (id, points) = match finished {
+            Ok((id, points)) => (id, Ok(points)),
+            Err(error) => (error.id(), Err(error)),
+        };
+        let running = self.running.remove(&id)?;
+        let points = points.unwrap_or_else(|_| {
+            let message = "the agent failed while it ran this script; its log line says where".to_owned();
+            vec![self.err_point(running.job, &running.started, RunError::new(ErrorKind::Panic, message))]
+        });
+        self.scheduler.mark_done(running.job);
+        self.record(running.job, points, running.context, now)
+    }
+
+    /// Nothing is started any more. Scripts that still run are killed, and that is what is recorded of them.
+    pub fn stop(&mut self, now: &Now) -> Vec<Run> {
+        let mut runs = Vec::new();
+        while let Some(finished) = self.scripts.try_join_next_with_id() {
+            runs.extend(self.complete(finished, now));
+        }
+        // Dropping a run kills its process group.
+        self.scripts.abort_all();
+        for (_, running) in std::mem::take(&mut self.running) {
+            let message = "killed: the agent was stopped while it ran".to_owned();
+            let point = self.err_point(running.job, &running.started, RunError::new(ErrorKind::Signal, message));
+            self.scheduler.mark_done(running.job);
+            runs.extend(self.record(running.job, vec![point], running.context, now));
+        }
+        runs
+    }
+
+    pub fn accounts(&self) -> impl Iterator<Item = (&str, &Account)> {
+        self.sources.iter().map(|(name, _)| &**name).zip(&self.accounts)
+    }
+
+    fn start(&mut self, due: &DueRun, now: &Now, figures: &AgentFigures) -> Option<Run> {
+        let context = Context { host: &self.root, now, agent: figures };
+        let points = match &mut self.sources[due.job].1 {
+            Source::Builtin { spec, collector } => run_builtin(spec, collector.as_mut(), &context),
+            Source::Script(script) => {
+                let script = script.clone();
+                self.spawn(due, script, *now);
+                return None;
+            }
+        };
+        self.scheduler.mark_done(due.job);
+        let context = self.context(now);
+        self.record(due.job, points, context, now)
+    }
+
+    fn spawn(&mut self, due: &DueRun, script: exec::Script, now: Now) {
+        let (host, name) = (self.host.clone(), due.collector.clone());
+        let task = self.scripts.spawn(async move { exec::run(&script, &host, &name, &now).await });
+        let running = Running { job: due.job, started: now, context: self.context(&now) };
+        self.running.insert(task.id(), running);
+    }
+
+    /// Books a run that ended, and makes it one for the outbox.
+    fn record(&mut self, job: usize, points: Vec<Point>, context: ClockContext, now: &Now) -> Option<Run> {
+        let account = &mut self.accounts[job];
+        account.runs += 1;
+        account.silent += u64::from(points.is_empty());
+        account.last_ms = Some(now.wall_ms);
+        account.last_error = points.iter().find_map(|p| p.error.as_ref()).map(|e| e.message.clone());
+        account.failed += u64::from(account.last_error.is_some());
+        (!points.is_empty()).then(|| Run { collector: self.sources[job].0.clone(), context, points })
+    }
+
+    /// The err record of a whole run.
+    fn err_point(&self, job: usize, at: &Now, error: RunError) -> Point {
+        Point {
+            ts: at.wall_ms,
+            mono: at.boot_ms(),
+            name: self.sources[job].0.to_string().into(),
+            tags: BTreeMap::new(),
+            fields: BTreeMap::new(),
+            error: Some(error),
+        }
+    }
+
+    fn context(&mut self, now: &Now) -> ClockContext {
+        ClockContext { boot: self.boot.clone(), synced: self.synced.get(now) }
+    }
+
+    /// Runs that were due and did not happen are data too: `runs_due = runs_recorded + missed[reason]`.
+    fn missed(&mut self, missed: &Missed, now: &Now) -> Run {
+        self.accounts[missed.job].missed += missed.count;
+        let message =
+            format!("{} due run(s) of {} did not happen: {}", missed.count, missed.collector, missed.reason.as_str());
+        let point = Point {
+            ts: now.wall_ms,
+            mono: now.boot_ms(),
+            name: "holdover.collector.missed".into(),
+            tags: BTreeMap::from([
+                ("collector".into(), missed.collector.to_string().into()),
+                ("reason".into(), missed.reason.as_str().into()),
+            ]),
+            fields: BTreeMap::from([("count".into(), Value::uint(missed.count))]),
+            error: Some(RunError::new(ErrorKind::Skipped, message)),
+        };
+        Run { collector: missed.collector.clone(), context: self.context(now), points: vec![point] }
+    }
+}
+
+/// One run of a built-in collector; a bug in it costs one record, never the agent.
+pub fn run_builtin(spec: &CollectorSpec, collector: &mut dyn Collector, context: &Context<'_>) -> Vec<Point> {
+    // A collector that panicked is used again: it holds only the counters of its previous run.
+    match catch_unwind(AssertUnwindSafe(|| collect::run(spec, collector, context))) {
+        Ok(points) => points,
+        Err(_) => {
+            let message = format!("the built-in collector {} failed inside; its log line says where", spec.name);
+            vec![Point {
+                ts: context.now.wall_ms,
+                mono: context.now.boot_ms(),
+                name: spec.metrics.first().map_or(spec.name, |m| m.name).into(),
+                tags: BTreeMap::new(),
+                fields: BTreeMap::new(),
+                error: Some(RunError::new(ErrorKind::Panic, message)),
+            }]
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,204 @@
+//! The account of runs: whatever is due becomes a record or is counted as missed.
+
+use std::path::Path;
+
+use super::*;
+use crate::collect::{Params, Points};
+use crate::schedule::{Job, Misfire, Schedule};
+
+/// Long enough for the slowest machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PERIOD: Duration = Duration::from_secs(10);
+
+static BROKEN: CollectorSpec = CollectorSpec {
+    name: "broken",
+    about: "panics at its first run",
+    default_schedule: "10s",
+    default_on: false,
+    params: &[],
+    metrics: &[],
+    build: |_| Ok(Box::new(Broken { runs: 0 })),
+};
+
+struct Broken {
+    runs: u32,
+}
+
+impl Collector for Broken {
+    fn collect(&mut self, _: &Context<'_>, out: &mut Points) -> Result<(), RunError> {
+        self.runs += 1;
+        assert!(self.runs > 1, "planted");
+        out.add("broken").uint("runs", u64::from(self.runs));
+        Ok(())
+    }
+}
+
+fn at(seconds: u64) -> Now {
+    let mono = Duration::from_secs(1_000 + seconds);
+    Now { mono, boot: mono, wall_ms: 1_700_000_000_000 + seconds as i64 * 1000 }
+}
+
+/// One collector that is due every ten seconds, first at `at(10)`.
+fn collecting(source: Source) -> Collecting {
+    let job = Job {
+        collector: "demo".into(),
+        schedule: Schedule::every(PERIOD).unwrap(),
+        jitter: Duration::ZERO,
+        misfire: Misfire::Skip,
+    };
+    let scheduler = Scheduler::new(vec![job], at(0));
+    Collecting::new(scheduler, vec![("demo".into(), source)], HostRoot::default(), "edge-01".into(), "boot".into())
+}
+
+fn script(text: &str) -> Source {
+    let mut script = exec::Script::new(["/bin/sh", "-c", text]);
+    script.timeout = PATIENCE * 10;
+    Source::Script(script)
+}
+
+fn account(collecting: &Collecting) -> Account {
+    collecting.accounts().next().unwrap().1.clone()
+}
+
+fn error(run: &Run) -> (ErrorKind, &str) {
+    let error = run.points[0].error.as_ref().unwrap();
+    (error.kind, &error.message)
+}
+
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, work).await.expect("within the patience of a test") })
+}
+
+/// A run of the one collector that does what the test wants.
+fn plant(collecting: &mut Collecting, run: impl Future<Output = Vec<Point>> + Send + 'static) {
+    assert!(collecting.scheduler.mark_running(0));
+    let context = collecting.context(&at(10));
+    let task = collecting.scripts.spawn(run);
+    collecting.running.insert(task.id(), Running { job: 0, started: at(10), context });
+}
+
+/// `what` may take a while: bounded by [`PATIENCE`].
+async fn eventually(what: &str, condition: impl Fn() -> bool) {
+    for _ in 0..PATIENCE.as_millis() / 10 {
+        if condition() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("waited in vain until {what}");
+}
+
+#[test]
+fn a_panic_in_a_collector_is_its_record_and_the_next_run_happens() {
+    let built = (BROKEN.build)(&Params::default()).unwrap();
+    let mut collecting = collecting(Source::Builtin { spec: &BROKEN, collector: built });
+    let first = collecting.poll(&at(10), &AgentFigures::default());
+    assert_eq!(error(&first[0]).0, ErrorKind::Panic);
+    let second = collecting.poll(&at(20), &AgentFigures::default());
+    assert_eq!(second[0].points[0].error, None);
+    let account = account(&collecting);
+    assert_eq!((account.runs, account.failed, account.missed), (2, 1, 0));
+}
+
+#[test]
+fn a_run_that_is_due_while_the_last_one_goes_on_is_recorded_as_missed() {
+    block_on(async {
+        let mut collecting = collecting(script("exec sleep 600"));
+        assert!(collecting.poll(&at(10), &AgentFigures::default()).is_empty());
+        let missed = collecting.poll(&at(20), &AgentFigures::default());
+        let point = &missed[0].points[0];
+        assert_eq!((&*point.name, error(&missed[0]).0), ("holdover.collector.missed", ErrorKind::Skipped));
+        assert_eq!((&*point.tags["reason"], &point.fields["count"]), ("overlap", &Value::Int(1)));
+        let account = account(&collecting);
+        assert_eq!((account.runs, account.missed, collecting.running.len()), (0, 1, 1));
+    });
+}
+
+#[test]
+fn occurrences_slept_through_are_counted_not_forgotten() {
+    let built = (BROKEN.build)(&Params::default()).unwrap();
+    let mut collecting = collecting(Source::Builtin { spec: &BROKEN, collector: built });
+    collecting.poll(&at(55), &AgentFigures::default());
+    let account = account(&collecting);
+    assert_eq!((account.runs, account.missed), (1, 4), "five were due: 10, 20, 30, 40, 50");
+}
+
+#[test]
+fn a_script_that_runs_at_the_stop_is_killed_and_recorded() {
+    block_on(async {
+        let dir = tempfile::tempdir().unwrap();
+        let pid = dir.path().join("pid");
+        let mut collecting = collecting(script(&format!("echo $$ > {}; exec sleep 600", pid.display())));
+        collecting.poll(&at(10), &AgentFigures::default());
+        eventually("the script has started", || read_pid(&pid).is_some()).await;
+        let runs = collecting.stop(&at(12));
+        assert_eq!(error(&runs[0]).0, ErrorKind::Signal);
+        assert_eq!((runs[0].points[0].ts, runs.len()), (at(10).wall_ms, 1), "it is dated at its start");
+        assert_eq!((account(&collecting).runs, collecting.running.len()), (1, 0));
+        let pid = read_pid(&pid).unwrap();
+        eventually("the script is gone", || gone(pid)).await;
+    });
+}
+
+#[test]
+fn a_script_that_ended_just_before_the_stop_is_recorded_as_it_ended() {
+    block_on(async {
+        let mut collecting = collecting(script(":"));
+        let point = Point { error: None, ..collecting.err_point(0, &at(10), RunError::new(ErrorKind::Exit, "")) };
+        plant(&mut collecting, async move { vec![point] });
+        tokio::task::yield_now().await;
+        let runs = collecting.stop(&at(12));
+        assert_eq!((runs.len(), &runs[0].points[0].error), (1, &None));
+        assert_eq!((account(&collecting).runs, account(&collecting).failed), (1, 0));
+    });
+}
+
+#[test]
+fn a_script_with_nothing_to_say_is_counted_as_a_silent_run() {
+    block_on(async {
+        let mut collecting = collecting(script(":"));
+        collecting.poll(&at(10), &AgentFigures::default());
+        let finished = collecting.finished().await;
+        assert!(collecting.complete(finished, &at(11)).is_none());
+        let account = account(&collecting);
+        assert_eq!((account.runs, account.silent, account.failed), (1, 1, 0));
+        collecting.poll(&at(20), &AgentFigures::default());
+        assert_eq!(collecting.running.len(), 1, "it runs again");
+    });
+}
+
+#[test]
+fn a_panic_while_a_script_runs_is_its_record_and_the_collector_runs_again() {
+    block_on(async {
+        let mut collecting = collecting(script(":"));
+        plant(&mut collecting, async { panic!("planted") });
+        let finished = collecting.finished().await;
+        let run = collecting.complete(finished, &at(11)).unwrap();
+        assert_eq!(error(&run).0, ErrorKind::Panic);
+        assert!(!collecting.scheduler.is_running(0));
+    });
+}
+
+#[test]
+fn a_script_s_records_carry_the_clock_context_of_its_start() {
+    block_on(async {
+        let mut collecting = collecting(script("echo 'demo value=1'"));
+        collecting.synced = Synced { value: false, next: Duration::MAX };
+        collecting.poll(&at(10), &AgentFigures::default());
+        collecting.synced = Synced { value: true, next: Duration::MAX };
+        let finished = collecting.finished().await;
+        let run = collecting.complete(finished, &at(11)).unwrap();
+        assert!(!run.context.synced, "its times were taken before the clock was set");
+    });
+}
+
+fn read_pid(path: &Path) -> Option<rustix::process::Pid> {
+    let pid = std::fs::read_to_string(path).ok()?.trim().parse().ok()?;
+    rustix::process::Pid::from_raw(pid)
+}
+
+fn gone(pid: rustix::process::Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+    stat.is_empty() || stat.contains(") Z ")
+}

@@ -1,0 +1,218 @@
+//! The agent's loop: the only part of the host side that knows everyone.
+//!
+//! One thread, no locks: whatever happens next (a timer, a socket, a commit, a script's end, a signal) is handled
+//! to its end before the next thing. The outbox writer is the one other thread; between the two are bounded queues.
+
+mod collecting;
+mod delivery;
+mod ipc;
+mod report;
+mod service;
+mod setup;
+mod witness;
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::clock::{self, Now};
+use crate::host::HostId;
+use crate::outbox::writer::{Event, Handle};
+use crate::record::Run;
+use crate::uplink::Input;
+use collecting::Collecting;
+pub use collecting::{Source, run_builtin};
+use delivery::Delivery;
+use ipc::StatusSocket;
+pub use ipc::ask;
+use report::Report;
+use service::{ServiceManager, StopSignals};
+pub use setup::{Identity, StartError, identify, sources, start, tls_files};
+pub use witness::VARIABLE as WITNESS_VARIABLE;
+
+/// The least time that the outbox gets to close, however long the goodbye to the broker took.
+const OUTBOX_CLOSE: Duration = Duration::from_secs(1);
+
+/// The agent, ready to run: everything is open and nothing has been collected yet.
+pub struct Agent {
+    collecting: Collecting,
+    delivery: Delivery,
+    outbox: Handle,
+    events: mpsc::Receiver<Event>,
+    socket: Option<StatusSocket>,
+    service: ServiceManager,
+    report: Report,
+    stop_timeout: Duration,
+    host: HostId,
+    /// Runs handed to the outbox writer that it has not told to be committed.
+    unstored: u64,
+}
+
+/// Why the loop ended other than by request.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("signal handlers cannot be installed: {0}")]
+    Signals(std::io::Error),
+    #[error("the outbox writer ended unexpectedly; see the log line before this one")]
+    Outbox,
+}
+
+/// What woke the loop.
+enum Woken {
+    Stop(&'static str),
+    Writer(Option<Event>),
+    Again,
+}
+
+impl Agent {
+    /// Runs until SIGTERM or SIGINT, then stops within `stop_timeout`.
+    pub async fn run(mut self) -> Result<(), RunError> {
+        let mut signals = StopSignals::install().map_err(RunError::Signals)?;
+        self.service.ready(&format!("collecting; outbox {}", self.report.outbox_dir().display()));
+        loop {
+            let now = clock::now();
+            self.collect(now);
+            self.deliver(now).await;
+            match self.wait(&mut signals).await {
+                Woken::Again => {}
+                Woken::Writer(Some(event)) => self.committed(event),
+                Woken::Writer(None) => return Err(RunError::Outbox),
+                Woken::Stop(signal) => return self.stop(signal, &mut signals).await,
+            }
+        }
+    }
+
+    /// Everything due now is run and handed to the outbox.
+    fn collect(&mut self, now: Now) {
+        self.service.tick(now.mono);
+        let figures = self.report.figures(&self.delivery, &self.collecting, now);
+        for run in self.collecting.poll(&now, &figures) {
+            self.record(run);
+        }
+    }
+
+    fn record(&mut self, run: Run) {
+        self.report.recorded(&run);
+        let (collector, points) = (run.collector.clone(), run.points.len());
+        // What memory cannot hold is counted by the writer and becomes a declared loss.
+        if self.outbox.append(run) {
+            self.unstored += 1;
+        } else {
+            self.report.refused(&collector, points, clock::now().mono);
+        }
+    }
+
+    async fn deliver(&mut self, now: Now) {
+        if let Some(problems) = self.report.changed_problems() {
+            self.delivery.handle(Input::Problems(problems), now);
+        }
+        self.delivery.act(now, &mut self.outbox).await;
+    }
+
+    /// Sleeps until something happens. Everything awaited here is cancel-safe.
+    async fn wait(&mut self, signals: &mut StopSignals) -> Woken {
+        let now = clock::now();
+        let wakes = [self.collecting.next_wake(), self.delivery.next_wake(), self.service.next_wake()];
+        let wake = wakes.into_iter().flatten().min().map_or(Duration::from_secs(60), |at| at.saturating_sub(now.mono));
+        tokio::select! {
+            biased;
+            signal = signals.next() => Woken::Stop(signal),
+            event = self.events.recv() => Woken::Writer(event),
+            event = self.delivery.next() => {
+                self.delivery.happened(event, clock::now());
+                Woken::Again
+            }
+            finished = self.collecting.finished() => {
+                if let Some(run) = self.collecting.complete(finished, &clock::now()) {
+                    self.record(run);
+                }
+                Woken::Again
+            }
+            peer = accept(self.socket.as_ref()) => {
+                ipc::answer(peer, self.report.document(&self.delivery, &self.collecting, clock::now()));
+                Woken::Again
+            }
+            () = tokio::time::sleep(wake) => Woken::Again,
+        }
+    }
+
+    /// Takes in what the outbox writer says.
+    fn committed(&mut self, event: Event) {
+        let now = clock::now();
+        self.report.outbox(&event, now);
+        match event {
+            Event::Appended { collector, chunks, .. } => {
+                self.unstored = self.unstored.saturating_sub(1);
+                self.delivery.handle(Input::Appended { collector, chunks }, now);
+            }
+            Event::Loaded { epoch, range, chunks } => self.delivery.handle(Input::Loaded { epoch, range, chunks }, now),
+            Event::Lost(losses) => self.delivery.handle(Input::Lost(losses), now),
+            Event::Opened(found) => {
+                self.opened();
+                self.delivery.handle(Input::Opened { epochs: setup::epoch_views(&found), losses: found.losses }, now);
+            }
+            Event::Problem(_) | Event::Recovered | Event::Stats(_) => {}
+        }
+    }
+
+    /// The outbox directory could not be used at the start, and now can: what is kept in it beside the outbox.
+    fn opened(&mut self) {
+        self.report.host_id(setup::keep_host_id(self.report.outbox_dir(), &self.host));
+        if self.socket.is_none() {
+            self.socket = setup::status_socket(self.report.outbox_dir());
+        }
+    }
+
+    /// Stops collecting, commits what was collected, lets what is in flight be acknowledged, says goodbye.
+    async fn stop(mut self, signal: &str, signals: &mut StopSignals) -> Result<(), RunError> {
+        tracing::info!(signal, "stopping: what was collected is committed, what is in flight awaited");
+        self.service.stopping();
+        let now = clock::now();
+        let mut deadline = now.mono + self.stop_timeout;
+        for run in self.collecting.stop(&now) {
+            self.record(run);
+        }
+        self.outbox.flush();
+        self.delivery.handle(Input::Stop, clock::now());
+        while !self.delivery.uplink().is_stopped() && clock::now().mono < deadline {
+            self.delivery.act(clock::now(), &mut self.outbox).await;
+            if self.delivery.uplink().is_stopped() {
+                break;
+            }
+            let now = clock::now();
+            let wake = self.delivery.next_wake().unwrap_or(deadline).min(deadline).saturating_sub(now.mono);
+            tokio::select! {
+                biased;
+                signal = signals.next() => {
+                    tracing::warn!(signal, "asked again: stopping without waiting for the broker");
+                    deadline = clock::now().mono;
+                }
+                event = self.events.recv() => match event {
+                    Some(event) => self.committed(event),
+                    None => return Err(RunError::Outbox),
+                },
+                event = self.delivery.next() => self.delivery.happened(event, clock::now()),
+                () = tokio::time::sleep(wake) => {}
+            }
+        }
+        let left = deadline.saturating_sub(clock::now().mono).max(OUTBOX_CLOSE);
+        if !self.outbox.shutdown(self.events, left).await {
+            tracing::warn!("the outbox did not close in time; the next start checks it");
+        }
+        if self.unstored > 0 && self.report.outbox_fails() {
+            tracing::error!(
+                runs = self.unstored,
+                "the outbox could not be written: runs that waited in memory are lost"
+            );
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+async fn accept(socket: Option<&StatusSocket>) -> ipc::Reader {
+    match socket {
+        Some(socket) => socket.accept().await,
+        None => std::future::pending().await,
+    }
+}

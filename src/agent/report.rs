@@ -1,0 +1,226 @@
+//! What the agent knows of itself: figures for its own collector, the problems for `status`, and the document that
+//! the local status socket hands out.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::collecting::{Account, Collecting};
+use super::delivery::Delivery;
+use crate::clock::Now;
+use crate::collect::AgentFigures;
+use crate::outbox::Stats;
+use crate::outbox::writer::Event;
+use crate::record::Run;
+use crate::wire::Status;
+
+/// The same problem is logged again after this.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
+/// Different problems logged within [`SAY_AGAIN`].
+const SAID: usize = 32;
+
+/// The answer of the status socket. Additions are compatible; `status --json` prints it as it is.
+#[derive(Debug, Serialize)]
+struct Document<'a> {
+    /// Of the process.
+    pid: u32,
+    /// Seconds since it started.
+    up_s: u64,
+    /// What the broker's subscribers see, or would see.
+    status: Status,
+    connection: ConnectionView<'a>,
+    outbox: OutboxView<'a>,
+    collectors: Vec<CollectorView<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct ConnectionView<'a> {
+    connected: bool,
+    address: Option<&'a str>,
+    last_close: Option<&'a str>,
+    connections: u64,
+    publishes: u64,
+    bytes_sent: u64,
+    /// Seconds since 1970.
+    certificate_ends: Option<i64>,
+}
+
+#[derive(Debug, Serialize)]
+struct OutboxView<'a> {
+    dir: &'a Path,
+    #[serde(flatten)]
+    stats: &'a Stats,
+}
+
+#[derive(Debug, Serialize)]
+struct CollectorView<'a> {
+    name: &'a str,
+    runs: u64,
+    failed: u64,
+    silent: u64,
+    missed: u64,
+    last_ms: Option<i64>,
+    last_error: Option<&'a str>,
+}
+
+/// Keeps what is needed for the report between two turns of the loop.
+pub struct Report {
+    outbox_dir: PathBuf,
+    started: Now,
+    stats: Stats,
+    recorded: u64,
+    /// By the part that reports it; one line each.
+    problems: BTreeMap<&'static str, String>,
+    problems_changed: bool,
+    /// Lines of the outbox in the log, and when each was last written (monotonic).
+    said: BTreeMap<String, Duration>,
+}
+
+impl Report {
+    pub fn new(outbox_dir: PathBuf, started: Now, stats: Stats) -> Self {
+        Self {
+            outbox_dir,
+            started,
+            stats,
+            recorded: 0,
+            problems: BTreeMap::new(),
+            problems_changed: false,
+            said: BTreeMap::new(),
+        }
+    }
+
+    pub fn outbox_dir(&self) -> &Path {
+        &self.outbox_dir
+    }
+
+    /// What was wrong with the outbox at the start.
+    pub fn found(&mut self, problems: &[String]) {
+        self.problem("outbox at start", (!problems.is_empty()).then(|| problems.join("; ")));
+    }
+
+    /// What keeps the host id from being stored.
+    pub fn host_id(&mut self, problem: Option<String>) {
+        if let Some(line) = &problem {
+            tracing::warn!("{line}");
+        }
+        self.problem("host id", problem);
+    }
+
+    /// Whether runs wait in memory because they cannot be stored, as far as the writer has told.
+    pub fn outbox_fails(&self) -> bool {
+        self.stats.broken.is_some()
+    }
+
+    fn problem(&mut self, part: &'static str, line: Option<String>) {
+        let changed = match line {
+            Some(line) => self.problems.insert(part, line.clone()).as_ref() != Some(&line),
+            None => self.problems.remove(part).is_some(),
+        };
+        self.problems_changed |= changed;
+    }
+
+    /// The problem lines, if they changed since the last call.
+    pub fn changed_problems(&mut self) -> Option<Vec<String>> {
+        std::mem::take(&mut self.problems_changed).then(|| self.problems.values().cloned().collect())
+    }
+
+    pub fn recorded(&mut self, run: &Run) {
+        self.recorded += run.points.len() as u64;
+    }
+
+    /// A run that memory cannot hold beside those that wait for their commit.
+    pub fn refused(&mut self, collector: &str, points: usize, mono: Duration) {
+        let line = format!(
+            "a run of {collector} did not fit into the 1 MiB that may wait in memory and is declared lost ({points} \
+             records); let it print less at a time"
+        );
+        self.say(&line, mono);
+    }
+
+    /// Takes note of what the outbox writer says.
+    pub fn outbox(&mut self, event: &Event, now: Now) {
+        match event {
+            Event::Stats(stats) => self.stats = stats.clone(),
+            Event::Problem(problem) => {
+                self.say(problem, now.mono);
+                self.problem("outbox", Some(problem.clone()));
+            }
+            Event::Recovered => {
+                tracing::info!("outbox: records are stored again");
+                self.problem("outbox", None);
+            }
+            Event::Opened(found) => {
+                tracing::info!(epoch = found.epoch, next_seq = found.next_seq, "outbox: the directory can be used now");
+                self.found(&found.problems);
+            }
+            _ => {}
+        }
+    }
+
+    /// A disk that fails says the same at every attempt: each line once a minute, and few lines at all.
+    fn say(&mut self, line: &str, mono: Duration) {
+        self.said.retain(|_, at| mono.saturating_sub(*at) < SAY_AGAIN);
+        if self.said.len() < SAID && !self.said.contains_key(line) {
+            tracing::warn!("outbox: {line}");
+            self.said.insert(line.to_owned(), mono);
+        }
+    }
+
+    pub fn figures(&self, delivery: &Delivery, collecting: &Collecting, now: Now) -> AgentFigures {
+        let traffic = delivery.traffic();
+        let sum = |(r, f, m): (u64, u64, u64), a: &Account| (r + a.runs, f + a.failed, m + a.missed);
+        let (runs, runs_failed, runs_skipped) = collecting.accounts().map(|(_, a)| a).fold((0, 0, 0), sum);
+        AgentFigures {
+            connected: delivery.uplink().is_connected(),
+            outbox_depth: delivery.uplink().backlog(),
+            outbox_bytes: self.stats.disk_bytes,
+            outbox_limit: self.stats.max_bytes,
+            outbox_age_ms: self.stats.oldest_ms.map_or(0, |t| now.wall_ms.saturating_sub(t).max(0) as u64),
+            commits: self.stats.commits,
+            records_recorded: self.recorded,
+            records_settled: self.stats.settled,
+            records_lost: self.stats.lost,
+            runs,
+            runs_failed,
+            runs_skipped,
+            connections: traffic.connections,
+            publishes: traffic.publishes,
+            bytes_sent: traffic.bytes_sent,
+        }
+    }
+
+    /// One JSON document, see [`Document`].
+    pub fn document(&self, delivery: &Delivery, collecting: &Collecting, now: Now) -> String {
+        let traffic = delivery.traffic();
+        let document = Document {
+            pid: std::process::id(),
+            up_s: now.mono.saturating_sub(self.started.mono).as_secs(),
+            status: delivery.uplink().status(now),
+            connection: ConnectionView {
+                connected: delivery.uplink().is_connected(),
+                address: delivery.address(),
+                last_close: delivery.last_close(),
+                connections: traffic.connections,
+                publishes: traffic.publishes,
+                bytes_sent: traffic.bytes_sent,
+                certificate_ends: delivery.certificate_ends(),
+            },
+            outbox: OutboxView { dir: &self.outbox_dir, stats: &self.stats },
+            collectors: collecting
+                .accounts()
+                .map(|(name, a)| CollectorView {
+                    name,
+                    runs: a.runs,
+                    failed: a.failed,
+                    silent: a.silent,
+                    missed: a.missed,
+                    last_ms: a.last_ms,
+                    last_error: a.last_error.as_deref(),
+                })
+                .collect(),
+        };
+        serde_json::to_string(&document).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
+    }
+}

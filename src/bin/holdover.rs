@@ -1,0 +1,7 @@
+//! The edge agent. Everything is in the library; see `holdover::cli`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    holdover::cli::main()
+}

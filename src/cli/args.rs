@@ -1,0 +1,100 @@
+//! The arguments, and their help texts.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Where the configuration is looked for when no `--config` is given.
+pub const DEFAULT_CONFIG: &str = "/etc/holdover/holdover.toml";
+
+/// Collects this host's metrics, keeps them through outages, and publishes them over MQTT with an account of every loss.
+#[derive(Debug, Parser)]
+#[command(name = "holdover", version, arg_required_else_help = true, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the agent until SIGTERM or SIGINT.
+    Run(RunArgs),
+    /// Check the configuration; print what is in force, the next runs, and how many days of outage the outbox holds.
+    CheckConfig(CheckConfigArgs),
+    /// Run collectors once, print their records as NDJSON, store and send nothing.
+    Once(OnceArgs),
+    /// What the running agent is doing: connection, backlog, losses, collectors.
+    Status(StatusArgs),
+    /// Look into the outbox: `ls`, `stats`, `verify`, `export`. Safe while the agent runs.
+    Outbox(OutboxArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ConfigArg {
+    /// Configuration file; `conf.d/*.toml` beside it and HOLDOVER__SECTION__KEY variables are read after it.
+    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG, env = "HOLDOVER_CONFIG")]
+    pub config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub config: ConfigArg,
+}
+
+#[derive(Debug, Args)]
+pub struct CheckConfigArgs {
+    #[command(flatten)]
+    pub config: ConfigArg,
+    /// Print as one JSON document.
+    #[arg(long)]
+    pub json: bool,
+    /// Print a commented reference file with every key and its default, and stop.
+    #[arg(long)]
+    pub reference: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct OnceArgs {
+    #[command(flatten)]
+    pub config: ConfigArg,
+    /// Collectors to run; all of them when none is named.
+    #[arg(value_name = "COLLECTOR")]
+    pub collectors: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    pub config: ConfigArg,
+    /// Print as one JSON document.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct OutboxArgs {
+    #[command(subcommand)]
+    pub command: OutboxCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum OutboxCommand {
+    /// List the segments.
+    Ls(OutboxView),
+    /// Count what is settled, lost, quarantined and held, and the disk it takes.
+    Stats(OutboxView),
+    /// Check every checksum and that every seq is accounted for exactly once; exit 1 when not.
+    Verify(OutboxView),
+    /// Print every stored record as NDJSON.
+    Export(OutboxView),
+}
+
+#[derive(Debug, Args)]
+pub struct OutboxView {
+    #[command(flatten)]
+    pub config: ConfigArg,
+    /// Print as JSON (one document; `export` is always NDJSON).
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,93 @@
+//! `holdover check-config`
+
+use std::io::Write;
+
+use serde_json::json;
+
+use super::args::CheckConfigArgs;
+use super::exit::{Exit, Failure};
+use super::{load, once, output};
+use crate::agent;
+use crate::clock;
+use crate::collect::HostRoot;
+use crate::config::{self, Checked, NextRuns, Volume};
+
+/// Runs shown for each collector.
+const RUNS: usize = 5;
+
+pub fn run(args: &CheckConfigArgs) -> Result<Exit, Failure> {
+    let mut out = output::stdout();
+    if args.reference {
+        write!(out, "{}", config::reference())?;
+        out.flush()?;
+        return Ok(Exit::Ok);
+    }
+    let checked = load::config(&args.config)?;
+    let mut warnings: Vec<String> = checked.warnings.iter().map(ToString::to_string).collect();
+    warnings.extend(load::check_certificates(&checked)?);
+    let identity = agent::identify(&checked.config, &HostRoot::default());
+    warnings.extend(identity.host.note.clone());
+    let now = clock::now();
+    let runs = checked.config.next_runs(&identity.host.id, now, RUNS);
+    let sizes = once::measure(&checked.config, &identity)?;
+    let volume = checked.config.volume(now, &|collector| sizes.get(&collector.name).copied().unwrap_or(0.0));
+    let host = (identity.host.id.as_str(), identity.host.source.to_string());
+    if args.json {
+        print_json(&mut out, &checked, &warnings, (&runs, &volume), host)?;
+    } else {
+        print_text(&mut out, &checked, (&runs, &volume), host)?;
+        for warning in warnings {
+            output::complain(&warning);
+        }
+    }
+    out.flush()?;
+    Ok(Exit::Ok)
+}
+
+fn print_text(
+    out: &mut impl Write,
+    checked: &Checked,
+    (runs, volume): (&[NextRuns], &Volume),
+    (host, source): (&str, String),
+) -> Result<(), Failure> {
+    writeln!(out, "# host id {host} ({source})")?;
+    write!(out, "{}", checked.effective())?;
+    writeln!(out, "\n# next runs")?;
+    let rows: Vec<Vec<String>> =
+        runs.iter().map(|r| vec![r.collector.to_string(), r.schedule.clone(), r.at.join("  ")]).collect();
+    output::table(out, &["collector", "schedule", "next"], &rows)?;
+    writeln!(out, "\n# volume, from a run of every built-in collector; scripts are taken to print 200 bytes")?;
+    writeln!(
+        out,
+        "{:.0} runs a day, about {} a day in the outbox",
+        volume.runs_per_day,
+        output::bytes(volume.bytes_per_day as u64)
+    )?;
+    let held = volume.held().unwrap_or_else(|| "any outage: nothing is collected".into());
+    writeln!(out, "{} hold an outage of {held}", output::bytes(checked.config.outbox.max_bytes))?;
+    writeln!(out, "\nthe configuration is good")?;
+    Ok(())
+}
+
+fn print_json(
+    out: &mut impl Write,
+    checked: &Checked,
+    warnings: &[String],
+    (runs, volume): (&[NextRuns], &Volume),
+    (host, source): (&str, String),
+) -> Result<(), Failure> {
+    let runs: Vec<_> =
+        runs.iter().map(|r| json!({"collector": &*r.collector, "schedule": r.schedule, "next_ms": r.at_ms})).collect();
+    let document = json!({
+        "host": host,
+        "host_source": source,
+        "settings": checked.effective_json(),
+        "next_runs": runs,
+        "runs_per_day": volume.runs_per_day,
+        "bytes_per_day": volume.bytes_per_day,
+        "days_held": volume.days_held,
+        "warnings": warnings,
+    });
+    writeln!(out, "{document}")?;
+    Ok(())
+}

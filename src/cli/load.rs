@@ -1,0 +1,88 @@
+//! What every command does first: read the configuration, and judge what only the running host can judge.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use super::args::ConfigArg;
+use super::exit::{Exit, Failure};
+use crate::agent;
+use crate::clock;
+use crate::config::{Checked, Config, Sources, Surroundings};
+use crate::uplink::transport::tls::{self, VerificationTime};
+
+/// The checked configuration; refusals end the process with exit code 78.
+pub fn config(args: &ConfigArg) -> Result<Checked, Failure> {
+    let env: Vec<(String, String)> = std::env::vars_os()
+        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let around = Surroundings { env: &env, now: clock::now(), file_system_bytes };
+    let sources = Sources { file: Some(args.config.clone()), conf_d: None };
+    Config::load(&sources, &around).map_err(|rejected| Failure::config(rejected.to_string()))
+}
+
+/// Reads the certificates as a connection would. Refused are files that can never work; what may be mended while
+/// the agent runs is refused here too, once, because a person is looking.
+pub fn check_certificates(checked: &Checked) -> Result<Vec<String>, Failure> {
+    if checked.config.broker.urls.iter().all(|url| !url.tls()) {
+        return Ok(Vec::new());
+    }
+    match tls::load(&agent::tls_files(&checked.config), VerificationTime::new(None)) {
+        Ok(loaded) => Ok(loaded.warnings.iter().map(ToString::to_string).collect()),
+        Err(error) => {
+            let key = match &error {
+                tls::TlsError::Expired { .. } | tls::TlsError::Mismatch { .. } => "broker.cert",
+                tls::TlsError::BadKey { .. } | tls::TlsError::EncryptedKey { .. } => "broker.key",
+                tls::TlsError::NoRoots { .. } | tls::TlsError::NoSystemRoots { .. } => "broker.ca",
+                tls::TlsError::Unreadable { path, .. }
+                | tls::TlsError::Empty { path, .. }
+                | tls::TlsError::NotPem { path, .. }
+                | tls::TlsError::BadCertificate { path, .. } => key_of(checked, path),
+                tls::TlsError::Setup(_) => "broker",
+            };
+            let problem = checked.refuse(key, error, "the agent would never connect; nothing was started");
+            Err(Failure::new(Exit::Config, problem.to_string()))
+        }
+    }
+}
+
+fn key_of(checked: &Checked, path: &Path) -> &'static str {
+    let broker = &checked.config.broker;
+    if broker.cert.as_deref() == Some(path) {
+        "broker.cert"
+    } else if broker.key.as_deref() == Some(path) {
+        "broker.key"
+    } else {
+        "broker.ca"
+    }
+}
+
+/// Hex digest of the effective configuration, for `meta`: two hosts with the same one are configured alike.
+pub fn hash(checked: &Checked) -> String {
+    // Where a value was written and who the host is make no difference.
+    let values = checked.settings.iter().filter(|setting| setting.path != "host.id" && !setting.shown.is_empty());
+    let lines: BTreeSet<String> = values.map(|setting| format!("{}={}\n", setting.path, setting.shown)).collect();
+    let text = lines.into_iter().collect::<String>();
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    digest.as_ref().iter().take(8).fold(String::new(), |mut hex, byte| {
+        write!(hex, "{byte:02x}").expect("writing to a String does not fail");
+        hex
+    })
+}
+
+/// Differs between hosts and starts.
+pub fn random_seed() -> u64 {
+    use ring::rand::SecureRandom;
+    let mut bytes = [0; 8];
+    match ring::rand::SystemRandom::new().fill(&mut bytes) {
+        Ok(()) => u64::from_le_bytes(bytes),
+        Err(_) => clock::now().mono.as_nanos() as u64 ^ u64::from(std::process::id()),
+    }
+}
+
+/// Total bytes of the file system that holds `path`, or its nearest existing parent.
+fn file_system_bytes(path: &Path) -> Option<u64> {
+    let existing = path.ancestors().find(|p| p.exists())?;
+    let stat = rustix::fs::statvfs(existing).ok()?;
+    Some(stat.f_blocks.saturating_mul(stat.f_frsize))
+}

@@ -1,0 +1,37 @@
+//! The agent's command line: arguments in, an exit code out. Each command is one file; all of them print
+//! through [`output`], so that a pipe gets plain text or JSON and a terminal gets colour.
+
+mod args;
+mod check_config;
+mod exit;
+mod load;
+mod logging;
+mod once;
+mod outbox;
+
+mod output;
+mod run;
+mod status;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+pub use exit::{Exit, Failure};
+
+/// Parses the arguments, runs the command, says what failed. The binary's whole `main`.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return exit::usage(&error),
+    };
+    let done = match &cli.command {
+        Command::Run(args) => run::run(args),
+        Command::CheckConfig(args) => check_config::run(args),
+        Command::Once(args) => once::run(args),
+        Command::Status(args) => status::run(args),
+        Command::Outbox(args) => outbox::run(args),
+    };
+    exit::finish(done)
+}

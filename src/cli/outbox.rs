@@ -1,0 +1,139 @@
+//! `holdover outbox ls|stats|verify|export`: reads the directory itself, whether an agent runs on it or not.
+
+use std::io::Write;
+
+use super::args::{OutboxArgs, OutboxCommand, OutboxView};
+use super::exit::{Exit, Failure};
+use super::{load, output};
+use crate::clock;
+use crate::outbox::FileDisk;
+use crate::outbox::inspect::{self, EpochSummary, InspectError, SegmentView, View};
+
+pub fn run(args: &OutboxArgs) -> Result<Exit, Failure> {
+    let mut out = output::stdout();
+    let exit = match &args.command {
+        OutboxCommand::Ls(view) => ls(view, &mut out),
+        OutboxCommand::Stats(view) => stats(view, &mut out),
+        OutboxCommand::Verify(view) => verify(view, &mut out),
+        OutboxCommand::Export(view) => export(view, &mut out),
+    }?;
+    out.flush()?;
+    Ok(exit)
+}
+
+impl From<InspectError> for Failure {
+    fn from(error: InspectError) -> Self {
+        match error {
+            InspectError::Output(error) => error.into(),
+            other => Self::failed(other.to_string()),
+        }
+    }
+}
+
+fn look(args: &OutboxView) -> Result<View, Failure> {
+    let checked = load::config(&args.config)?;
+    Ok(inspect::view(&FileDisk, &checked.config.outbox.dir)?)
+}
+
+fn ls(args: &OutboxView, out: &mut impl Write) -> Result<Exit, Failure> {
+    let view = look(args)?;
+    if args.json {
+        json(out, &view.segments)?;
+        return Ok(Exit::Ok);
+    }
+    let row = |s: &SegmentView| {
+        let last = s.last.map_or("-".to_owned(), |last| last.to_string());
+        vec![
+            s.epoch.to_string(),
+            s.name.clone(),
+            s.first.to_string(),
+            last,
+            s.held.to_string(),
+            output::bytes(s.blocks),
+            s.kind.to_owned(),
+        ]
+    };
+    let rows: Vec<_> = view.segments.iter().map(row).collect();
+    output::table(out, &["epoch", "segment", "first", "last", "held", "disk", "state"], &rows)?;
+    notes(&view.notes);
+    Ok(Exit::Ok)
+}
+
+fn stats(args: &OutboxView, out: &mut impl Write) -> Result<Exit, Failure> {
+    let view = look(args)?;
+    if args.json {
+        json(out, &view)?;
+        return Ok(Exit::Ok);
+    }
+    writeln!(
+        out,
+        "{}: {} on disk in {} segments",
+        view.dir.display(),
+        output::bytes(view.disk_bytes),
+        view.segments.len()
+    )?;
+    writeln!(out, "{} losses wait to be confirmed by the other side", view.losses)?;
+    writeln!(out, "what is settled is as last saved, {}; a running agent knows more: holdover status\n", saved(&view))?;
+    let row = |e: &EpochSummary| {
+        let lost = e.lost.iter().map(|(reason, count)| format!("{count} {reason}")).collect::<Vec<_>>().join(", ");
+        vec![
+            e.epoch.to_string(),
+            (e.next - 1).to_string(),
+            e.settled.to_string(),
+            if lost.is_empty() { "0".to_owned() } else { lost },
+            e.quarantined.to_string(),
+            e.held.to_string(),
+            if e.adds_up { "yes" } else { "NO" }.to_owned(),
+        ]
+    };
+    let rows: Vec<_> = view.epochs.iter().map(row).collect();
+    output::table(out, &["epoch", "recorded", "settled", "lost", "quarantined", "held", "adds up"], &rows)?;
+    notes(&view.notes);
+    Ok(Exit::Ok)
+}
+
+fn saved(view: &View) -> String {
+    match view.saved_ms {
+        0 => "never yet".to_owned(),
+        ms => format!("{} ago", output::duration(clock::now().wall_ms.saturating_sub(ms).max(0) as u64 / 1000)),
+    }
+}
+
+fn verify(args: &OutboxView, out: &mut impl Write) -> Result<Exit, Failure> {
+    let checked = load::config(&args.config)?;
+    let verified = inspect::verify(&FileDisk, &checked.config.outbox.dir)?;
+    let good = verified.problems.is_empty();
+    if args.json {
+        json(out, &verified)?;
+    } else {
+        for problem in &verified.problems {
+            writeln!(out, "problem: {problem}")?;
+        }
+        let verdict = if good { "every checksum is right and every seq is accounted for" } else { "not in order" };
+        writeln!(
+            out,
+            "{} segments, {} values, {} records: {verdict}",
+            verified.segments, verified.values, verified.records
+        )?;
+    }
+    Ok(if good { Exit::Ok } else { Exit::Failed })
+}
+
+fn export(args: &OutboxView, out: &mut impl Write) -> Result<Exit, Failure> {
+    let checked = load::config(&args.config)?;
+    let problems = inspect::export(&FileDisk, &checked.config.outbox.dir, out)?;
+    notes(&problems);
+    Ok(if problems.is_empty() { Exit::Ok } else { Exit::Failed })
+}
+
+fn notes(lines: &[String]) {
+    for line in lines {
+        output::complain(line);
+    }
+}
+
+fn json(out: &mut impl Write, value: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string(value).map_err(|error| Failure::failed(format!("cannot print: {error}")))?;
+    writeln!(out, "{text}")?;
+    Ok(())
+}

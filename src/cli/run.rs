@@ -1,0 +1,52 @@
+//! `holdover run`
+
+use std::str::FromStr;
+
+use tracing_subscriber::filter::LevelFilter;
+
+use super::args::RunArgs;
+use super::exit::{Exit, Failure};
+use super::{load, logging};
+use crate::agent::{self, RunError, StartError};
+use crate::collect::HostRoot;
+use crate::outbox::OpenError;
+
+pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
+    let checked = load::config(&args.config)?;
+    let config = &checked.config;
+    let level = LevelFilter::from_str(&config.log.level).unwrap_or(LevelFilter::INFO);
+    logging::install(level, config.log.format);
+    for warning in &checked.warnings {
+        tracing::warn!("{warning}");
+    }
+    for warning in load::check_certificates(&checked)? {
+        tracing::warn!("{warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        // Names are resolved and certificates read there, each one at a time.
+        .max_blocking_threads(4)
+        .build()
+        .map_err(|error| Failure::failed(format!("the runtime cannot be started: {error}")))?;
+    let done = runtime.block_on(async {
+        let agent =
+            agent::start(config, &load::hash(&checked), HostRoot::default(), load::random_seed()).map_err(refuse)?;
+        agent.run().await.map_err(stopped)
+    });
+    // A name resolution that hangs must not hold the exit up, however the agent ended.
+    runtime.shutdown_background();
+    done.map(|()| Exit::Ok)
+}
+
+fn refuse(error: StartError) -> Failure {
+    let exit = match &error {
+        StartError::Outbox(OpenError::Locked { .. }) => Exit::Temporary,
+        StartError::Collector(..) | StartError::Topics(_) => Exit::Config,
+        _ => Exit::Failed,
+    };
+    Failure::new(exit, error.to_string())
+}
+
+fn stopped(error: RunError) -> Failure {
+    Failure::failed(error.to_string())
+}
