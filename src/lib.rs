@@ -6,6 +6,8 @@ pub mod clock;
 pub mod collect;
 pub mod config;
 pub mod host;
+#[cfg(feature = "hub")]
+pub mod hub;
 pub mod outbox;
 pub mod ranges;
 pub mod record;

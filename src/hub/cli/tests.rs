@@ -1,0 +1,142 @@
+use clap::CommandFactory;
+use clap::error::ErrorKind;
+
+use super::*;
+use crate::hub::observer::Observer;
+use crate::hub::summary::{Run, Summary};
+
+fn tail(args: &[&str]) -> Result<TailArgs, clap::Error> {
+    let words = ["holdover-hub", "tail"].iter().chain(args);
+    Cli::try_parse_from(words).map(|cli| match cli.command {
+        Command::Tail(args) => *args,
+    })
+}
+
+fn options(args: &[&str]) -> Result<Options, ArgsError> {
+    tail(args).unwrap().options(0xabc, false)
+}
+
+#[test]
+fn the_definition_is_sound() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn a_broker_is_enough() {
+    let options = options(&["--broker", "mqtts://broker.example"]).unwrap();
+    assert_eq!(options.url.to_string(), "mqtts://broker.example:8883");
+    assert_eq!(options.needed, ["v1/+/+/m/+", "v1/+/+/h", "v1/+/+/status"]);
+    assert_eq!(options.wanted, ["v1/+/+/event"]);
+    assert_eq!(options.client_id, "holdover-tail-0000000000000abc");
+    assert_eq!(options.tls, TlsFiles { roots: Roots::System, identity: None });
+    assert!(options.alone);
+}
+
+#[test]
+fn data_is_shared_in_a_group_and_status_is_not() {
+    let options = options(&["--broker", "mqtts://b", "--prefix", "acme/x", "--share", "g"]).unwrap();
+    assert_eq!(options.needed, ["$share/g/acme/x/v1/+/+/m/+", "$share/g/acme/x/v1/+/+/h", "acme/x/v1/+/+/status"]);
+    assert!(!options.alone);
+}
+
+#[test]
+fn values_that_cannot_be_are_refused_by_name() {
+    for (args, expected) in [
+        (&[] as &[&str], "no broker given"),
+        (&["--broker", "broker.example"], "--broker: "),
+        (&["--broker", "mqtts://b:80"], "--broker: broker port 80"),
+        (&["--broker", "mqtt://b"], "--broker: clear text"),
+        (&["--broker", "mqtt://127.0.0.1"], "--broker: clear text"),
+        (&["--broker", "mqtts://b", "--prefix", "a.b"], "--prefix: "),
+        (&["--broker", "mqtts://b", "--prefix", "a/b/c/d"], "--prefix: "),
+        (&["--broker", "mqtts://b", "--share", "g/h"], "--share: "),
+        (&["--broker", "mqtts://b", "--cert", "c"], "--cert needs --key"),
+        (&["--broker", "mqtts://b", "--key", "k"], "--key needs --cert"),
+        (&["--broker", "mqtts://b", "--username", "u"], "--username needs --password-file"),
+        (&["--broker", "mqtts://b", "--password-file", "/f"], "--password-file needs --username"),
+    ] {
+        let error = options(args).unwrap_err();
+        assert!(error.to_string().starts_with(expected), "{args:?}: {error}");
+        assert_eq!(error.exit_code(), EXIT_USAGE);
+    }
+    assert!(options(&["--broker", "mqtt://127.0.0.1", "--allow-clear-text"]).is_ok());
+}
+
+#[test]
+fn usage_errors_exit_with_2() {
+    for args in [
+        &["--count", "0"] as &[&str],
+        &["--count", "x"],
+        &["--for", "ten minutes"],
+        &["--for", "-5s"],
+        &["--for", "0s"],
+        &["--linger", "5s"],
+        &["--lane", "fast"],
+        &["--password", "secret"],
+        &["--share", "g", "--fail-on-gap"],
+    ] {
+        let error = tail(args).unwrap_err();
+        assert_eq!(error.exit_code(), i32::from(EXIT_USAGE), "{args:?}");
+    }
+    assert_eq!(tail(&["--help"]).unwrap_err().kind(), ErrorKind::DisplayHelp);
+}
+
+#[test]
+fn durations_are_written_as_people_do() {
+    for (text, seconds) in [("30s", 30), ("10m", 600), ("1h30m", 5400), ("2 hours", 7200)] {
+        assert_eq!(duration(text).unwrap(), Duration::from_secs(seconds), "{text}");
+    }
+    assert_eq!(duration("250ms").unwrap(), Duration::from_millis(250));
+}
+
+#[test]
+fn the_environment_stands_in_for_flags_and_not_over_them() {
+    let env = |name: &str| match name {
+        "HOLDOVER_HUB_BROKER" => Some("mqtts://env".to_owned()),
+        "HOLDOVER_HUB_CA" => Some("/env/ca".to_owned()),
+        "HOLDOVER_HUB_PREFIX" => Some(String::new()),
+        _ => None,
+    };
+    let args = tail(&["--broker", "mqtts://flag"]).unwrap().with_env(env);
+    let options = args.options(0, false).unwrap();
+    assert_eq!(options.url.host(), "flag");
+    assert_eq!(options.tls.roots, Roots::File("/env/ca".into()));
+    assert_eq!(options.prefix, "");
+}
+
+#[test]
+fn a_password_is_the_first_line_of_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("password");
+    let with = |content: &str| {
+        std::fs::write(&path, content).unwrap();
+        password(&path)
+    };
+    assert_eq!(with("secret\n").unwrap(), "secret");
+    assert_eq!(with("secret\r\nmore").unwrap(), "secret");
+    assert!(with("").unwrap_err().to_string().contains("first line is empty"));
+    assert!(with(&"x".repeat(5000)).unwrap_err().to_string().contains("longer than"));
+    let missing = password(&dir.path().join("none")).unwrap_err();
+    assert_eq!(missing.exit_code(), EXIT_CONFIG);
+    assert!(missing.to_string().contains("none"));
+}
+
+#[test]
+fn only_fail_on_gap_turns_an_incomplete_account_into_a_failure() {
+    let mut observer = Observer::new("", Filter::default(), true);
+    observer.take("v1/a/b/h", b"bad", false, crate::clock::now());
+    let report = Report { summary: Summary::of(&observer, Run::default()), reader_gone: false };
+    assert_eq!(tail(&[]).unwrap().exit_code(&report), EXIT_OK);
+    assert_eq!(tail(&["--fail-on-gap"]).unwrap().exit_code(&report), EXIT_FAILED);
+    assert!(tail(&[]).unwrap().wants_summary(&report));
+    assert!(!tail(&["-q"]).unwrap().wants_summary(&report));
+}
+
+#[test]
+fn silence_does_not_pass_for_completeness() {
+    let observer = Observer::new("", Filter::default(), true);
+    let report = Report { summary: Summary::of(&observer, Run::default()), reader_gone: false };
+    assert!(report.summary.text().contains("nothing was heard"), "{}", report.summary.text());
+    assert_eq!(tail(&[]).unwrap().exit_code(&report), EXIT_OK);
+    assert_eq!(tail(&["--fail-on-gap"]).unwrap().exit_code(&report), EXIT_FAILED);
+}

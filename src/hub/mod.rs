@@ -1,0 +1,14 @@
+//! The subscriber side: what arrives is read with limits, judged by the [`tracker`], and shown by [`tail`].
+//!
+//! [`observer`] is the pure core (message in, [`line`]s out); `tail` brings the connection, the output and the end.
+//! Hostile input is normal here: nothing that comes by the wire is trusted for identity, memory or a terminal.
+
+pub mod cli;
+pub mod filter;
+pub mod line;
+pub mod observer;
+pub mod read;
+pub mod summary;
+pub mod tail;
+pub mod text;
+pub mod tracker;

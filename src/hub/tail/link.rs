@@ -1,0 +1,291 @@
+//! The connection that comes back: connects, subscribes, and after a loss waits and tries again.
+//!
+//! Owns which failures are worth another attempt: until the first success, a refusal that will not change by itself
+//! ends the program; after it, everything is tried again, with certificates read anew. Never reads a payload.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::backoff::Backoff;
+use super::{Options, TailError};
+use crate::uplink::transport::tls::{self, VerificationTime};
+use crate::uplink::transport::{
+    AckToken, CloseKind, CloseReason, ConnectOptions, Connection, Limits, Received, Session, SubscribeOutcome,
+    Subscription, TlsFailure, TransportEvent, suback_name,
+};
+use crate::wire::DecodeLimits;
+
+/// Seconds for which the broker keeps our subscriptions and messages when the connection is lost.
+const SESSION_KEPT_S: u32 = 300;
+/// Messages received and not yet written out, at most: each may be as large as a message may be.
+const RECEIVE_MAX: u16 = 32;
+/// Topic and properties of the largest message.
+const PACKET_OVERHEAD: u32 = 1024;
+/// Whoever is thrown off by another of the same client id is so again within about a back-off.
+const FIGHT: Duration = Duration::from_secs(120);
+/// DISCONNECT: another client has connected under our client id.
+const SESSION_TAKEN_OVER: u8 = 0x8e;
+
+#[derive(Debug)]
+pub(super) struct Link {
+    state: State,
+    backoff: Backoff,
+    /// Connections that came to be.
+    pub connections: u64,
+    /// Since then every filter that we need is granted.
+    pub listening: bool,
+    /// Ever, on any connection.
+    pub ever_listened: bool,
+    sweep: Sweep,
+    /// Connections in a row that were made at once and lost.
+    losses: u32,
+}
+
+/// An older session of our client id, left by one that was killed, would bring messages from before. A clean start on
+/// the connection we keep would do, but mosquitto 2.0 does not save such a session when it restarts. So only when
+/// the broker has one, a connection of its own ends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sweep {
+    NotYet,
+    Now,
+    Done,
+}
+
+#[derive(Debug)]
+enum State {
+    Down { until: Instant },
+    Up { connection: Box<Connection>, since: Option<Instant> },
+}
+
+#[derive(Debug)]
+pub(super) enum LinkEvent {
+    /// `resumed`: the broker has kept what was sent meanwhile.
+    Connected {
+        resumed: bool,
+    },
+    /// Every needed filter is granted; `missing` are those we can do without.
+    Listening {
+        missing: Vec<String>,
+    },
+    Message(Received),
+    Discarded {
+        count: u64,
+        why: &'static str,
+    },
+    /// Lost or not made; tried again after `wait`.
+    Down {
+        why: String,
+        wait: Duration,
+    },
+    /// Not to be tried again.
+    Failed(TailError),
+}
+
+impl Link {
+    pub fn new(seed: u64) -> Self {
+        Self {
+            state: State::Down { until: Instant::now() },
+            backoff: Backoff::new(seed),
+            connections: 0,
+            listening: false,
+            ever_listened: false,
+            sweep: Sweep::NotYet,
+            losses: 0,
+        }
+    }
+
+    /// The next thing that happened. Cancel-safe.
+    pub async fn next(&mut self, options: &Options) -> LinkEvent {
+        loop {
+            let event = match &mut self.state {
+                State::Down { until } => {
+                    sleep_until(*until).await;
+                    match self.open(options) {
+                        Ok(connection) => {
+                            self.state = State::Up { connection: Box::new(connection), since: None };
+                            continue;
+                        }
+                        Err(why) => return self.down(why),
+                    }
+                }
+                State::Up { connection, .. } => connection.next().await,
+            };
+            if let Some(event) = self.translate(event) {
+                return event;
+            }
+        }
+    }
+
+    pub fn ack(&mut self, token: AckToken) {
+        if let State::Up { connection, .. } = &mut self.state
+            && let Err(refused) = connection.ack(token)
+        {
+            // Of an older connection, or this one is about to end: the broker sends the message again.
+            tracing::debug!("not acknowledged: {refused}");
+        }
+    }
+
+    /// Says goodbye and leaves no session behind: the broker would queue for it until it expires. That takes a second
+    /// connection, since the library's DISCONNECT carries no expiry.
+    pub async fn disconnect(self, options: &Options, wait: Duration) {
+        let State::Up { connection, since: Some(_) } = self.state else { return };
+        connection.disconnect(wait).await;
+        let Ok(mut connect) = connect_options(options, true) else { return };
+        connect.session = Session::CLEAN;
+        connect.connect_timeout = wait;
+        let Ok(mut connection) = Connection::open(&connect) else { return };
+        if let TransportEvent::Connected(_) = connection.next().await {
+            connection.disconnect(wait).await;
+        }
+    }
+
+    fn open(&self, options: &Options) -> Result<Connection, TailError> {
+        let mut connect = connect_options(options, self.ever_listened)?;
+        let refused = |e: &dyn std::fmt::Display| TailError::Config(e.to_string());
+        if self.sweep == Sweep::Now {
+            connect.session = Session::CLEAN;
+            return Connection::open(&connect).map_err(|e| refused(&e));
+        }
+        connect.session = Session::kept(SESSION_KEPT_S);
+        let mut connection = Connection::open(&connect).map_err(|e| refused(&e))?;
+        for filters in [&options.needed, &options.wanted] {
+            let subscriptions = filters.iter().map(Subscription::new).collect();
+            connection.subscribe(subscriptions).map_err(|e| refused(&e))?;
+        }
+        Ok(connection)
+    }
+
+    fn translate(&mut self, event: TransportEvent) -> Option<LinkEvent> {
+        match event {
+            TransportEvent::Connected(Limits { session_present, .. }) => {
+                if self.sweeps(session_present) {
+                    self.state = State::Down { until: Instant::now() };
+                    return None;
+                }
+                self.connections += 1;
+                if let State::Up { since, .. } = &mut self.state {
+                    *since = Some(Instant::now());
+                }
+                Some(LinkEvent::Connected { resumed: session_present })
+            }
+            TransportEvent::Subscribed(outcomes) => self.subscribed(&outcomes),
+            TransportEvent::Received(received) => Some(LinkEvent::Message(received)),
+            TransportEvent::Discarded { count, why } => Some(LinkEvent::Discarded { count, why }),
+            TransportEvent::Closed(reason) => Some(self.closed(&reason)),
+            TransportEvent::Acked { .. } | TransportEvent::Progress => None,
+        }
+    }
+
+    /// Whether this connection is to be dropped: it met an older session, or it has just ended one.
+    fn sweeps(&mut self, session_present: bool) -> bool {
+        let next = match (self.sweep, session_present) {
+            (Sweep::NotYet, true) => Sweep::Now,
+            _ => Sweep::Done,
+        };
+        let drops = self.sweep == Sweep::Now || next == Sweep::Now;
+        self.sweep = next;
+        drops
+    }
+
+    fn subscribed(&mut self, outcomes: &[SubscribeOutcome]) -> Option<LinkEvent> {
+        let refused: Vec<String> = outcomes
+            .iter()
+            .filter(|outcome| !outcome.granted())
+            .map(|o| format!("{} ({})", o.filter, suback_name(o.code)))
+            .collect();
+        // The answers come in the order of the questions: first what we need.
+        if !self.listening {
+            if !refused.is_empty() {
+                let why = format!("the broker refused the subscription to {}; check its ACL", refused.join(", "));
+                return Some(self.down(TailError::Refused(why)));
+            }
+            self.listening = true;
+            self.ever_listened = true;
+            return None;
+        }
+        Some(LinkEvent::Listening { missing: refused })
+    }
+
+    fn closed(&mut self, reason: &CloseReason) -> LinkEvent {
+        let text = reason.to_string();
+        if let CloseKind::Disconnected { code: SESSION_TAKEN_OVER, .. } = reason.kind {
+            // Our own older connections are gone, so it is somebody else; coming back would throw that one off.
+            return self.fail(TailError::Refused(format!(
+                "{text}; give each subscriber a client id (or certificate) of its own"
+            )));
+        }
+        self.down(match permanent(&reason.kind) {
+            Some(Permanent::Refused) => TailError::Refused(text),
+            Some(Permanent::Config) => TailError::Config(text),
+            None => TailError::Unavailable(text),
+        })
+    }
+
+    /// Plans the next attempt, or gives up on what will not change by itself.
+    fn down(&mut self, why: TailError) -> LinkEvent {
+        let now = Instant::now();
+        let held = match &self.state {
+            State::Up { since: Some(since), .. } => now.saturating_duration_since(*since),
+            _ => Duration::ZERO,
+        };
+        self.listening = false;
+        if !self.ever_listened && !matches!(why, TailError::Unavailable(_)) {
+            return self.fail(why);
+        }
+        // Two under one client id throw each other off; not every broker says so.
+        self.losses = if held.is_zero() || held > FIGHT { 0 } else { self.losses + 1 };
+        let hint =
+            if self.losses >= 3 { "; does another subscriber use the same client id or certificate?" } else { "" };
+        let wait = self.backoff.next(held);
+        self.state = State::Down { until: now + wait };
+        LinkEvent::Down { why: format!("{why}{hint}"), wait }
+    }
+
+    /// Stays down for whoever asks again; nobody should.
+    fn fail(&mut self, why: TailError) -> LinkEvent {
+        self.listening = false;
+        self.state = State::Down { until: Instant::now() + Duration::from_secs(3600) };
+        LinkEvent::Failed(why)
+    }
+}
+
+/// Certificates are read anew each time; what is odd about them is said once.
+fn connect_options(options: &Options, known: bool) -> Result<ConnectOptions, TailError> {
+    let mut connect = ConnectOptions::new(options.url.clone(), options.client_id.clone());
+    if options.url.tls() {
+        let loaded = tls::load(&options.tls, VerificationTime::new(None));
+        let loaded = loaded.map_err(|e| TailError::Config(e.to_string()))?;
+        if !known {
+            loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        }
+        connect.tls = Some(loaded.config);
+    }
+    connect.credentials.clone_from(&options.credentials);
+    connect.keep_alive = Duration::from_secs(30);
+    connect.window = 1;
+    connect.receive_max = RECEIVE_MAX;
+    connect.max_incoming_packet = DecodeLimits::default().max_bytes as u32 + PACKET_OVERHEAD;
+    Ok(connect)
+}
+
+enum Permanent {
+    Refused,
+    Config,
+}
+
+/// Failures that another attempt will not mend.
+fn permanent(kind: &CloseKind) -> Option<Permanent> {
+    match kind {
+        CloseKind::Tls(TlsFailure::ClientCertificateMissing | TlsFailure::ClientCertificateRefused(_)) => {
+            Some(Permanent::Refused)
+        }
+        CloseKind::Tls(TlsFailure::Handshake(_)) => None,
+        CloseKind::Tls(_) | CloseKind::Unsuitable(_) => Some(Permanent::Config),
+        // Bad user name or password, not authorized, banned, bad authentication method.
+        CloseKind::ConnectRefused { code: 0x86 | 0x87 | 0x8a | 0x8c } => Some(Permanent::Refused),
+        // Protocol version, client id.
+        CloseKind::ConnectRefused { code: 0x01 | 0x02 | 0x84 | 0x85 } => Some(Permanent::Config),
+        _ => None,
+    }
+}

@@ -1,0 +1,64 @@
+//! What `tail` is asked for, and how it can end. Checked by the command line; nothing is opened or read here.
+
+use std::time::Duration;
+
+use crate::hub::filter::Filter;
+use crate::hub::summary::Summary;
+use crate::uplink::transport::tls::TlsFiles;
+use crate::uplink::transport::{BrokerUrl, Credentials};
+
+/// How records are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Show {
+    /// One JSON object a line; `summary`: the last is the summary.
+    Lines { summary: bool },
+    /// A table that is redrawn in place.
+    Table { color: bool },
+}
+
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub url: BrokerUrl,
+    /// Not used for clear text.
+    pub tls: TlsFiles,
+    pub credentials: Option<Credentials>,
+    pub client_id: String,
+    pub prefix: String,
+    /// Filters without which nothing can be told.
+    pub needed: Vec<String>,
+    /// Filters that the broker may refuse.
+    pub wanted: Vec<String>,
+    /// Whether we are the only receiver: gaps can be judged.
+    pub alone: bool,
+    pub filter: Filter,
+    pub show: Show,
+    /// Ends after so many records were shown.
+    pub count: Option<u64>,
+    /// Ends after this long.
+    pub duration: Option<Duration>,
+    /// Then goes on for up to this long while a gap is open.
+    pub linger: Duration,
+    /// Gives up when the first connection takes longer.
+    pub connect_within: Option<Duration>,
+}
+
+/// Why nothing could be told.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TailError {
+    #[error("{0}")]
+    Unavailable(String),
+    #[error("{0}")]
+    Refused(String),
+    #[error("{0}")]
+    Config(String),
+    #[error("cannot write to standard output: {0}")]
+    Output(String),
+}
+
+/// How it ended.
+#[derive(Clone, Debug)]
+pub struct Report {
+    pub summary: Summary,
+    /// Whoever read our output has gone: nobody waits for a summary.
+    pub reader_gone: bool,
+}
