@@ -1,0 +1,14 @@
+//! The one integration binary; each module is a part of the product seen from outside.
+#![expect(clippy::disallowed_methods, reason = "real processes are waited for, with bounds, on the real clock")]
+#![expect(clippy::print_stderr, reason = "seeds, figures and the ends of logs belong into a failing test's output")]
+
+mod cli;
+mod collectors;
+mod scenarios;
+mod schemas;
+mod subscriber;
+mod support;
+mod tail;
+mod transport;
+mod uplink_sim;
+mod vectors;

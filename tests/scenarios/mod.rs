@@ -1,0 +1,14 @@
+//! Seen to work: the product's promises on a real mosquitto over mutual TLS, with real processes.
+//!
+//! Every scenario ends with the same judgement: the witness outside has each committed record, byte for byte, or a
+//! declared loss for it; no seq was used twice; nothing arrived that was never committed.
+
+mod agent_kills;
+mod broken_links;
+mod broker_config;
+mod broker_outages;
+mod full_disk;
+mod live_first;
+mod planted_loss;
+mod refusals;
+mod tools;

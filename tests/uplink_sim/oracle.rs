@@ -1,0 +1,242 @@
+//! What must hold after every step, judged from outside: from the bytes that were published, the answers
+//! that were delivered, and the actions that were taken. Holds nothing of the uplink's own view.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use holdover::ranges::RangeSet;
+use holdover::uplink::{Limits, Pace, Unheard};
+use holdover::wire::Loss;
+
+use super::broker::Parsed;
+use super::outbox::SimOutbox;
+
+pub type Check = Result<(), String>;
+
+/// A full live queue and one load.
+const RECORDS_HELD: usize = 128 << 10;
+
+/// A publish that the uplink has not been answered.
+pub struct Flight {
+    pub bytes: usize,
+    pub history: bool,
+    pub data: Option<Parsed>,
+}
+
+/// What speaks against a value that was alone in flight at the end of connections.
+#[derive(Default)]
+struct Ended {
+    /// Connections that ended so, each with contrast since the one before.
+    counted: u32,
+    bytes: usize,
+    /// Another message of at least `bytes` was accepted since.
+    contrast: bool,
+}
+
+#[derive(Default)]
+pub struct Oracle {
+    pub unheard_settles: bool,
+    pub pace: Option<Pace>,
+    limits: Option<Limits>,
+    flights: BTreeMap<u64, Flight>,
+    /// What a delivered PUBACK with success covers.
+    proved: BTreeMap<u64, RangeSet>,
+    proved_losses: Vec<Loss>,
+    /// Settled by this incarnation of the uplink: not to be published again.
+    settled: BTreeMap<u64, RangeSet>,
+    /// Live chunks appended while connected: epoch, first seq, history messages since.
+    waiting: Vec<(u64, u64, u32)>,
+    history: VecDeque<(Duration, usize)>,
+    connects: VecDeque<Duration>,
+    wakes: VecDeque<Duration>,
+    /// Only the link is bad: no value may be set aside for the end of a connection.
+    pub only_link: bool,
+    /// Values refused when alone; and those that were alone in flight when connections ended.
+    refused_alone: BTreeSet<(u64, u64)>,
+    ended_alone: BTreeMap<(u64, u64), Ended>,
+    pub published_live: u64,
+    pub published_history: u64,
+}
+
+fn ensure(holds: bool, what: impl FnOnce() -> String) -> Check {
+    if holds { Ok(()) } else { Err(what()) }
+}
+
+impl Oracle {
+    pub fn new(unheard: Unheard, pace: Option<Pace>) -> Self {
+        Self { unheard_settles: unheard == Unheard::Settle, pace, ..Self::default() }
+    }
+
+    pub fn connect(&mut self, now: Duration) -> Check {
+        if let Some(last) = self.connects.back() {
+            ensure(now >= *last + Duration::from_secs(1), || format!("storm: attempts at {last:?} and {now:?}"))?;
+        }
+        self.connects.push_back(now);
+        self.connects.retain(|at| *at + Duration::from_secs(600) > now);
+        ensure(self.connects.len() <= 60, || format!("storm: {} attempts in ten minutes", self.connects.len()))
+    }
+
+    pub fn connected(&mut self, limits: &Limits) {
+        self.limits = Some(limits.clone());
+    }
+
+    /// The connection is over; `by_peer` when that may be held against what was in flight.
+    pub fn disconnected(&mut self, by_peer: bool) {
+        self.limits = None;
+        self.waiting.clear();
+        let flights = std::mem::take(&mut self.flights);
+        let mut data = flights.values().filter_map(|f| f.data.as_ref().map(|d| (d, f.bytes)));
+        if let (Some((only, bytes)), None, true) = (data.next(), data.next(), by_peer)
+            && let [(first, _)] = only.chunks[..]
+        {
+            let ended = self.ended_alone.entry((only.epoch, first)).or_default();
+            ended.counted += u32::from(ended.counted == 0 || ended.contrast);
+            (ended.bytes, ended.contrast) = (bytes, false);
+        } else {
+            // It ended for something else: the link may be what is bad, and all counts begin anew.
+            self.ended_alone.clear();
+        }
+    }
+
+    /// The broker named a packet too large while these were in flight.
+    pub fn too_large(&mut self) {
+        for data in self.flights.values().filter_map(|f| f.data.as_ref()) {
+            if let [(first, _)] = data.chunks[..] {
+                self.refused_alone.insert((data.epoch, first));
+            }
+        }
+    }
+
+    pub fn restarted(&mut self) {
+        self.settled.clear();
+        self.connects.clear();
+    }
+
+    pub fn appended(&mut self, epoch: u64, first: u64) {
+        if self.limits.is_some() {
+            self.waiting.push((epoch, first, 0));
+        }
+    }
+
+    pub fn publish(&mut self, token: u64, topic: &str, flight: Flight, now: Duration) -> Check {
+        let limits = self.limits.clone().ok_or("window: a publish without a connection")?;
+        let window = 10.min(usize::from(limits.receive_max)).max(1);
+        let (count, bytes) =
+            (self.flights.len() + 1, self.flights.values().map(|f| f.bytes).sum::<usize>() + flight.bytes);
+        let live = topic.contains("/m/");
+        ensure(count <= window, || format!("window: {count} in flight, {window} allowed"))?;
+        ensure(bytes <= 64 << 10, || format!("window: {bytes} bytes in flight"))?;
+        ensure(flight.bytes <= (limits.max_packet as usize).min(64 << 10), || {
+            format!("window: a packet of {} bytes, the broker takes {}", flight.bytes, limits.max_packet)
+        })?;
+        ensure(!flight.history || window == 1 || count < window, || "window: history took the last slot".into())?;
+        if flight.history {
+            self.published_history += 1;
+            self.paced(flight.bytes, now)?;
+        }
+        if let Some(data) = &flight.data {
+            self.published_live += u64::from(live);
+            self.data(data, live)?;
+        }
+        ensure(self.flights.insert(token, flight).is_none(), || format!("window: token {token} used twice"))
+    }
+
+    fn data(&mut self, data: &Parsed, live: bool) -> Check {
+        for &(first, last) in &data.chunks {
+            let again = self.settled.get(&data.epoch).is_some_and(|s| s.intersects(first..=last));
+            ensure(!again, || format!("republish: seqs {first}..={last} were settled"))?;
+            let twice = self
+                .flights
+                .values()
+                .filter_map(|f| f.data.as_ref())
+                .any(|d| d.epoch == data.epoch && d.chunks.contains(&(first, last)));
+            ensure(!twice, || format!("republish: seqs {first}..={last} are in flight"))?;
+        }
+        let of_this = |w: &(u64, u64, u32)| w.0 == data.epoch && data.chunks.iter().any(|c| c.0 == w.1);
+        if live {
+            let late = self.waiting.iter().find(|w| of_this(w) && w.2 > 1).copied();
+            ensure(late.is_none(), || format!("p6: {late:?} history messages went before a live one"))?;
+        }
+        self.waiting.retain(|w| !of_this(w));
+        if !live {
+            self.waiting.iter_mut().for_each(|w| w.2 += 1);
+        }
+        Ok(())
+    }
+
+    fn paced(&mut self, bytes: usize, now: Duration) -> Check {
+        let Some(pace) = self.pace else { return Ok(()) };
+        self.history.push_back((now, bytes));
+        self.history.retain(|(at, _)| *at + Duration::from_secs(10) > now);
+        let (count, sum) = (self.history.len(), self.history.iter().map(|(_, b)| b).sum::<usize>());
+        ensure(count <= pace.batches_per_s as usize * 10 + 4, || format!("pace: {count} batches in ten seconds"))?;
+        ensure(sum <= pace.bytes_per_s as usize * 11 + (64 << 10), || format!("pace: {sum} bytes in ten seconds"))
+    }
+
+    /// A PUBACK is about to be delivered. Returns whether it proves anything.
+    pub fn acked(&mut self, token: u64, code: u8) {
+        let Some(flight) = self.flights.remove(&token) else { return };
+        let Some(data) = flight.data else { return };
+        let success = code < 0x80 && (code != 0x10 || self.unheard_settles);
+        if success {
+            let proved = self.proved.entry(data.epoch).or_default();
+            data.chunks.iter().for_each(|&(first, last)| proved.insert(first..=last));
+            for (value, ended) in &mut self.ended_alone {
+                let itself = value.0 == data.epoch && data.chunks.iter().any(|c| c.0 == value.1);
+                ended.contrast |= !itself && flight.bytes >= ended.bytes;
+            }
+            self.proved_losses.extend(data.losses);
+        } else if matches!(code, 0x90 | 0x95 | 0x99)
+            && let [(first, _)] = data.chunks[..]
+        {
+            self.refused_alone.insert((data.epoch, first));
+        }
+    }
+
+    pub fn settle(&mut self, epoch: u64, seqs: &RangeSet) -> Check {
+        let proved = self.proved.entry(epoch).or_default();
+        for range in seqs.iter() {
+            ensure(proved.covers(range.clone()), || format!("settle: {range:?} of {epoch} without its PUBACK"))?;
+        }
+        self.settled.entry(epoch).or_default().union(seqs);
+        Ok(())
+    }
+
+    pub fn settle_losses(&self, losses: &[Loss]) -> Check {
+        let unproved = losses.iter().find(|l| !self.proved_losses.contains(l));
+        ensure(unproved.is_none(), || format!("settle: loss {unproved:?} without its PUBACK"))
+    }
+
+    pub fn quarantine(&self, epoch: u64, first: u64, outbox: &SimOutbox, json: bool) -> Check {
+        let key = (epoch, first);
+        let bytes = outbox.epoch(epoch).chunks.get(&first).map_or(0, |c| c.maps.len());
+        let weight = if json { bytes * 2 + 600 } else { bytes + 400 };
+        let too_large = self.limits.as_ref().is_some_and(|l| weight > l.max_packet as usize);
+        let ended = self.ended_alone.get(&key).map_or(0, |e| e.counted);
+        let by_ends = ended >= 3 && !self.only_link;
+        ensure(too_large || self.refused_alone.contains(&key) || by_ends, || {
+            format!(
+                "quarantine: {key:?} of {bytes} bytes, never refused alone, with contrast alone at the end of {ended} \
+                 connections (of a link that cuts: {})",
+                self.only_link
+            )
+        })
+    }
+
+    pub fn memory(&self, held: usize) -> Check {
+        ensure(held <= RECORDS_HELD, || format!("memory: {held} bytes of records held"))
+    }
+
+    /// The machine was woken by its own timer.
+    pub fn woken(&mut self, now: Duration) -> Check {
+        self.wakes.push_back(now);
+        self.wakes.retain(|at| *at + Duration::from_secs(1) > now);
+        ensure(self.wakes.len() <= 30, || format!("busy: {} wakes in a second", self.wakes.len()))
+    }
+
+    pub fn quiet(&self, next_wake: Option<Duration>, now: Duration) -> Check {
+        ensure(next_wake.is_none_or(|at| at > now), || {
+            format!("busy: wants to be woken at {next_wake:?}, it is {now:?}")
+        })
+    }
+}

@@ -1,0 +1,582 @@
+//! One simulated life of an uplink: outbox, broker, clock and faults from one seed.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use holdover::clock::Now;
+use holdover::ranges::RangeSet;
+use holdover::uplink::backoff::Rng;
+use holdover::uplink::{Action, CloseReason, Encoding, Input, Pace, Settings, Unheard, Uplink};
+use holdover::wire::{Chunk, Loss, LossReason, Status, TopicScheme};
+
+use super::broker::{Broker, Connect, Parsed, Poison, Reaction, parse};
+use super::oracle::{Check, Flight, Oracle};
+use super::outbox::{BOOT, SimOutbox};
+use super::plant::{Fault, Machine};
+
+const COLLECTORS: [&str; 3] = ["cpu", "mem", "disk"];
+/// What may follow the healing: probes, back-off, watchdogs, one search for each poisoned value.
+const DRAIN: Duration = Duration::from_secs(900);
+const DRAIN_PER_POISON: Duration = Duration::from_secs(1_800);
+/// Where values end connections, more data has to come to tell them from a bad link: this often one value,
+/// as large as the broker takes.
+const CONTRAST: Duration = Duration::from_secs(40);
+
+enum Event {
+    /// Reported by the connection of this number, if it is still the one.
+    FromConnection(u64, Input),
+    Loaded(u64, Input),
+    Declared(u64, Loss),
+    /// The outbox could not be opened at the start and now was.
+    Opened(u64),
+    Append(usize),
+    Drop,
+    WallStep,
+    Restart,
+    SawOffline,
+    Heal,
+    StopAppends,
+    Contrast,
+}
+
+/// What a life amounted to, for tests that ask whether the simulation did anything.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Summary {
+    pub settled: u64,
+    pub quarantined: u64,
+    /// Of these, values that ended connections; and such values that were held to the end.
+    pub ended: u64,
+    pub held: u64,
+    /// Lives with nothing but a bad link.
+    pub only_link: u64,
+    pub live: u64,
+    pub history: u64,
+    pub connections: u64,
+    pub virtual_time: Duration,
+}
+
+pub struct World {
+    rng: Rng,
+    now: Duration,
+    wall_ms: i64,
+    events: BTreeMap<(Duration, u64), Event>,
+    serial: u64,
+    settings: Settings,
+    machine: Machine,
+    outbox: SimOutbox,
+    broker: Broker,
+    oracle: Oracle,
+    /// Number of the present connection; a new one makes older events void.
+    connection: u64,
+    incarnation: u64,
+    loads: u32,
+    granted_retain: bool,
+    /// The uplink has been told what the outbox held at the start.
+    opened: bool,
+    appending: bool,
+    /// Every input and action, when one seed is replayed.
+    pub trace: Option<Vec<String>>,
+    summary: Summary,
+}
+
+fn settings(rng: &mut Rng) -> Settings {
+    let topics = TopicScheme::new("", "site", "host").expect("plain levels");
+    let mut settings = Settings::new("host", "site", BOOT.into(), topics);
+    settings.urls = (0..1 + rng.below(3)).map(|i| format!("mqtts://broker-{i}:8883")).collect();
+    settings.meta = b"{\"meta\":true}".to_vec();
+    settings.encoding = if rng.below(10) == 0 { Encoding::Json } else { Encoding::Msgpack };
+    settings.unheard = if rng.below(5) == 0 { Unheard::Settle } else { Unheard::Hold };
+    settings.pace = match rng.below(4) {
+        0 => None,
+        1 => Some(Pace { bytes_per_s: 20_000, batches_per_s: 4 }),
+        _ => Some(Pace::default()),
+    };
+    settings
+}
+
+impl World {
+    pub fn new(seed: u64, fault: Option<Fault>) -> Self {
+        let mut rng = Rng::new(seed);
+        let settings = settings(&mut rng);
+        let outbox = SimOutbox::new(&mut rng);
+        let opened = rng.below(10) != 0;
+        let (views, losses) = if opened { (outbox.views(), outbox.losses.clone()) } else { Default::default() };
+        let uplink = Uplink::new(settings.clone(), views, losses, rng.next_u64());
+        let mut world = Self {
+            now: Duration::from_millis(rng.below(10_000_000)),
+            wall_ms: rng.below(1_900_000_000_000) as i64,
+            events: BTreeMap::new(),
+            serial: 0,
+            oracle: Oracle::new(settings.unheard, settings.pace),
+            machine: Machine::new(uplink, fault),
+            broker: Broker::new(&mut rng),
+            settings,
+            outbox,
+            rng,
+            connection: 0,
+            incarnation: 0,
+            loads: 0,
+            granted_retain: true,
+            opened,
+            appending: true,
+            trace: None,
+            summary: Summary::default(),
+        };
+        world.plan();
+        world
+    }
+
+    fn plan(&mut self) {
+        let only_link = self.broker.cutter.is_some();
+        self.oracle.only_link = only_link;
+        self.summary.only_link = only_link.into();
+        let faulty = 10 + self.rng.below(if only_link { 1_800 } else { 90 });
+        let second = |s: u64| Duration::from_secs(s);
+        for i in 0..COLLECTORS.len() {
+            let at = Duration::from_millis(self.rng.below(5_000));
+            self.after(at, Event::Append(i));
+        }
+        for _ in 0..self.rng.below(4) {
+            let at = second(self.rng.below(faulty));
+            let event = match self.rng.below(5) {
+                0 => Event::Drop,
+                1 => Event::Restart,
+                2 => Event::SawOffline,
+                _ => Event::WallStep,
+            };
+            self.after(at, event);
+        }
+        if !self.opened {
+            let at = second(self.rng.below(faulty));
+            self.after(at, Event::Opened(self.incarnation));
+        }
+        self.after(second(faulty), Event::Heal);
+        let calm = self.rng.below(15);
+        self.after(second(faulty + calm), Event::StopAppends);
+    }
+
+    fn after(&mut self, wait: Duration, event: Event) {
+        self.serial += 1;
+        self.events.insert((self.now + wait, self.serial), event);
+    }
+
+    fn clock(&self) -> Now {
+        Now { mono: self.now, boot: self.now, wall_ms: self.wall_ms }
+    }
+
+    /// Runs until everything is delivered or something is wrong.
+    pub fn run(&mut self) -> Result<Summary, String> {
+        let start = self.now;
+        self.act()?;
+        let mut deadline = Duration::MAX;
+        while !self.is_done() {
+            let event_at = self.events.keys().next().map(|k| k.0);
+            let wake = self.machine.next_wake(self.now);
+            let next = [event_at, wake].into_iter().flatten().min().ok_or("stuck: nothing will ever happen again")?;
+            if next > deadline && self.holds_only_what_ends_connections() {
+                break;
+            }
+            if next > deadline {
+                return Err(format!("stuck: {}", self.describe()));
+            }
+            self.wall_ms += next.saturating_sub(self.now).as_millis() as i64;
+            self.now = self.now.max(next);
+            if event_at.is_some_and(|at| at <= next) {
+                if let Some((_, event)) = self.events.pop_first() {
+                    self.happen(event);
+                }
+            } else {
+                self.oracle.woken(self.now)?;
+            }
+            self.act()?;
+            if self.broker.healthy && !self.appending && deadline == Duration::MAX {
+                deadline = self.now + DRAIN + DRAIN_PER_POISON * self.poisoned();
+            }
+        }
+        self.summary.virtual_time = self.now - start;
+        self.summary.live = self.oracle.published_live;
+        self.summary.history = self.oracle.published_history;
+        self.stop()?;
+        Ok(self.summary)
+    }
+
+    fn poisoned(&self) -> u32 {
+        let firsts = self.outbox.epochs.iter().flat_map(|e| e.chunks.keys().map(|first| (e.id, *first)));
+        firsts.filter(|(epoch, first)| self.broker.is_poison(*epoch, *first)).count() as u32
+    }
+
+    fn is_done(&self) -> bool {
+        !self.appending
+            && self.broker.healthy
+            && self.outbox.losses.is_empty()
+            && self.machine.uplink.backlog() == 0
+            && self.outbox.epochs.iter().all(|e| e.pending().is_empty())
+    }
+
+    /// Values that end connections where nothing of their size is accepted, or where connections also end for
+    /// another reason, are never given up.
+    fn holds_only_what_ends_connections(&mut self) -> bool {
+        let (broker, limit) = (&self.broker, self.broker.mood.limits.max_packet as usize);
+        let may_stay = |epoch: u64, chunk: &Chunk| {
+            broker.poison == Poison::Cut
+                && broker.is_poison(epoch, chunk.first)
+                && (broker.kills > 0 || chunk.maps.len() + 2_000 > limit)
+        };
+        let mut held = 0;
+        for epoch in &self.outbox.epochs {
+            let pending = epoch.pending();
+            for chunk in epoch.chunks.values().filter(|c| pending.intersects(c.seqs())) {
+                let recent = broker.clean_from.is_some_and(|(e, first)| e == epoch.id && chunk.first >= first);
+                if !may_stay(epoch.id, chunk) && !recent {
+                    return false;
+                }
+                held += u64::from(!recent);
+            }
+        }
+        self.summary.held = held;
+        held > 0
+    }
+
+    fn describe(&self) -> String {
+        let pending: Vec<_> = self.outbox.epochs.iter().map(|e| (e.id, e.pending())).collect();
+        format!("pending {pending:?}, losses {:?}, problems {:?}", self.outbox.losses, self.machine.uplink.problems())
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::FromConnection(number, input) if number == self.connection => self.reported(input),
+            Event::Loaded(incarnation, input) if incarnation == self.incarnation => {
+                self.loads -= 1;
+                self.note(|| match &input {
+                    Input::Loaded { chunks, .. } => format!("<- loaded {} chunks", chunks.len()),
+                    other => format!("<- {other:?}"),
+                });
+                self.machine.handle(input, self.clock());
+            }
+            Event::Declared(incarnation, loss) if incarnation == self.incarnation => {
+                self.machine.handle(Input::Lost(vec![loss]), self.clock());
+            }
+            Event::Opened(incarnation) if incarnation == self.incarnation => {
+                self.opened = true;
+                let (epochs, losses) = (self.outbox.views(), self.outbox.losses.clone());
+                self.machine.handle(Input::Opened { epochs, losses }, self.clock());
+            }
+            Event::FromConnection(..) | Event::Loaded(..) | Event::Declared(..) | Event::Opened(_) => {}
+            Event::Append(collector) => self.append(collector),
+            Event::Drop => {
+                if let Some(loss) = self.outbox.drop_oldest() {
+                    self.machine.handle(Input::Lost(vec![loss]), self.clock());
+                }
+            }
+            Event::WallStep => self.wall_ms += self.rng.below(2_000_000_000) as i64 - 1_000_000_000,
+            Event::Restart => self.restart(),
+            Event::SawOffline => {
+                self.machine.handle(Input::SawOffline { session: "older".into() }, self.clock());
+            }
+            Event::Heal => {
+                self.broker.heal();
+                // What the broker withheld or swallowed before stays so: the watchdogs have to see to it.
+            }
+            Event::StopAppends => {
+                self.appending = false;
+                if self.broker.poison == Poison::Cut && self.broker.poison_rate > 0 {
+                    let newest = self.outbox.epochs.last().expect("there is always one");
+                    self.broker.clean_from = Some((newest.id, newest.next_seq));
+                    self.after(CONTRAST, Event::Contrast);
+                }
+            }
+            Event::Contrast => self.contrast(),
+        }
+    }
+
+    fn note(&mut self, what: impl FnOnce() -> String) {
+        let now = self.now.as_secs_f64();
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{now:10.3} {}", what()));
+        }
+    }
+
+    fn reported(&mut self, input: Input) {
+        self.note(|| format!("<- {input:?}"));
+        match &input {
+            Input::Connected(limits) => {
+                self.granted_retain = limits.retain_available;
+                self.oracle.connected(limits);
+            }
+            Input::Acked { token, code } => self.oracle.acked(*token, *code),
+            Input::Closed(reason) => {
+                if matches!(reason, CloseReason::Server { code: 0x95, .. }) {
+                    self.oracle.too_large();
+                }
+                self.connection += 1;
+                self.oracle.disconnected(true);
+            }
+            Input::Progress => {
+                let again = self.broker.mood.limits.keep_alive;
+                self.after(again, Event::FromConnection(self.connection, Input::Progress));
+            }
+            _ => {}
+        }
+        self.machine.handle(input, self.clock());
+    }
+
+    fn contrast(&mut self) {
+        self.after(CONTRAST, Event::Contrast);
+        let largest = self.broker.mood.limits.max_packet.min(14_000) as usize;
+        let chunk = self.outbox.append_of(largest.saturating_sub(1_200));
+        self.oracle.appended(chunk.epoch, chunk.first);
+        self.machine.handle(Input::Appended { collector: "cpu".into(), chunks: vec![chunk] }, self.clock());
+    }
+
+    fn append(&mut self, collector: usize) {
+        if !self.appending {
+            return;
+        }
+        let wait = Duration::from_millis(200 + self.rng.below(8_000));
+        self.after(wait, Event::Append(collector));
+        // More epochs than a status can tell of are none of these lives' business.
+        if self.rng.below(200) == 0 && self.outbox.epochs.len() < 12 {
+            self.outbox.new_epoch(&mut self.rng);
+        }
+        let chunks = match self.rng.below(40) {
+            0 => 30 + self.rng.below(60),
+            1..5 => 1 + self.rng.below(4),
+            _ => 1,
+        };
+        let chunks: Vec<_> = (0..chunks)
+            .map(|_| {
+                let records = 1 + self.rng.below(4) as u32;
+                self.outbox.append(&mut self.rng, records, true)
+            })
+            .collect();
+        chunks.iter().for_each(|c| self.oracle.appended(c.epoch, c.first));
+        self.machine.handle(Input::Appended { collector: COLLECTORS[collector].into(), chunks }, self.clock());
+    }
+
+    /// kill -9 and a new start: the settled of the last while is forgotten.
+    fn restart(&mut self) {
+        for epoch in &mut self.outbox.epochs {
+            let recent: Vec<_> = epoch.settled.iter().rev().take(2).collect();
+            if self.rng.below(2) == 0 {
+                recent.into_iter().for_each(|r| epoch.settled.remove(r));
+            }
+        }
+        let seed = self.rng.next_u64();
+        let uplink = Uplink::new(self.settings.clone(), self.outbox.views(), self.outbox.losses.clone(), seed);
+        self.machine = Machine::new(uplink, self.machine.fault);
+        self.connection += 1;
+        self.incarnation += 1;
+        self.loads = 0;
+        self.opened = true;
+        self.oracle.disconnected(false);
+        self.oracle.restarted();
+    }
+
+    /// Carries out everything the uplink wants.
+    fn act(&mut self) -> Check {
+        let mut polls = 0;
+        while let Some(action) = self.machine.poll(self.clock()) {
+            polls += 1;
+            if polls > 2_000 {
+                return Err("busy: no end of actions".into());
+            }
+            self.carry_out(action)?;
+        }
+        self.oracle.memory(self.machine.uplink.held_bytes())?;
+        self.oracle.quiet(self.machine.next_wake(self.now), self.now)
+    }
+
+    fn carry_out(&mut self, action: Action) -> Check {
+        self.note(|| match &action {
+            Action::Publish { token, topic, payload, .. } => {
+                format!("-> publish {token} to {topic}, {} bytes", payload.len())
+            }
+            other => format!("-> {other:?}"),
+        });
+        match action {
+            Action::Connect { url, .. } => {
+                if url >= self.settings.urls.len() {
+                    return Err(format!("storm: no URL {url}"));
+                }
+                self.connect()
+            }
+            Action::Publish { token, topic, payload, retain, .. } => {
+                self.publish(token, topic.as_str(), &payload, retain)
+            }
+            Action::Load { epoch, range, max_bytes } => self.load(epoch, range, max_bytes),
+            Action::Settle { epoch, seqs } => {
+                self.oracle.settle(epoch, &seqs)?;
+                let gone = self.outbox.epoch(epoch);
+                if seqs.iter().any(|r| gone.lost.intersects(r.clone()) || gone.quarantined.intersects(r)) {
+                    return Err(format!("settle: {seqs:?} of {epoch} are lost or quarantined"));
+                }
+                self.summary.settled += seqs.len();
+                self.outbox.epoch_mut(epoch).settled.union(&seqs);
+                Ok(())
+            }
+            Action::SettleLosses(losses) => {
+                self.oracle.settle_losses(&losses)?;
+                self.outbox.losses.retain(|l| !losses.contains(l));
+                Ok(())
+            }
+            Action::Quarantine { epoch, seqs, reason } => {
+                let json = self.settings.encoding == Encoding::Json;
+                self.oracle.quarantine(epoch, *seqs.start(), &self.outbox, json)?;
+                self.summary.quarantined += 1;
+                self.summary.ended += u64::from(reason.starts_with("connections end"));
+                self.outbox.epoch_mut(epoch).quarantined.insert(seqs.clone());
+                // As the real one, it declares what it set aside.
+                let count = seqs.end() - seqs.start() + 1;
+                let (from, to) = (*seqs.start(), Some(*seqs.end()));
+                let loss = Loss { epoch, from, to, count, reason: LossReason::Other, t0: 1, t1: 2 };
+                self.outbox.losses.push(loss.clone());
+                self.after(Duration::from_millis(20), Event::Declared(self.incarnation, loss));
+                Ok(())
+            }
+            Action::Disconnect { .. } => {
+                // The uplink gave up: silence, or PUBACKs that never came.
+                self.connection += 1;
+                self.oracle.disconnected(true);
+                Ok(())
+            }
+            Action::Log { .. } => Ok(()),
+        }
+    }
+
+    fn connect(&mut self) -> Check {
+        self.oracle.connect(self.now)?;
+        self.summary.connections += 1;
+        self.connection += 1;
+        let mood = self.broker.next_mood(&mut self.rng);
+        let wait = Duration::from_millis(5 + self.rng.below(2_000));
+        let input = match mood.connect {
+            Connect::Hang => return Ok(()),
+            Connect::Refuse => Input::Closed(CloseReason::Connect("refused".into())),
+            Connect::Accept => Input::Connected(mood.limits.clone()),
+        };
+        if mood.connect == Connect::Accept && mood.silent_at.is_none() {
+            let at = wait + mood.limits.keep_alive;
+            self.after(at, Event::FromConnection(self.connection, Input::Progress));
+        }
+        self.after(wait, Event::FromConnection(self.connection, input));
+        Ok(())
+    }
+
+    fn publish(&mut self, token: u64, topic: &str, payload: &[u8], retain: bool) -> Check {
+        let bytes = payload.len() + topic.len();
+        let is_data = topic.ends_with("/h") || topic.contains("/m/");
+        let parsed = if is_data {
+            let thorough = self.rng.below(16) == 0;
+            Some(parse(payload, &self.outbox, thorough).map_err(|e| format!("bytes: {e}"))?)
+        } else {
+            self.check_status(topic, payload, retain)?;
+            None
+        };
+        self.machine.published(token, parsed.as_ref().unwrap_or(&Parsed::default()));
+        let flight = Flight { bytes, history: topic.ends_with("/h"), data: parsed.clone() };
+        self.oracle.publish(token, topic, flight, self.now)?;
+        let reaction = self.broker.react((topic, retain, bytes), parsed.as_ref(), self.now, &mut self.rng);
+        let connection = self.connection;
+        match reaction {
+            Reaction::Ack { code, after } => {
+                self.after(after, Event::FromConnection(connection, Input::Acked { token, code }));
+                if self.rng.below(1000) < self.broker.mood.stray {
+                    let stray = token.saturating_sub(self.rng.below(30));
+                    self.after(after * 2, Event::FromConnection(connection, Input::Acked { token: stray, code: 0 }));
+                }
+            }
+            Reaction::Nothing { .. } => {}
+            Reaction::Cut { .. } => {
+                let reason = CloseReason::Lost("end of stream".into());
+                self.after(Duration::from_millis(2), Event::FromConnection(connection, Input::Closed(reason)));
+            }
+            Reaction::Disconnect(code) => {
+                let reason = CloseReason::Server { code, text: "packet too large".into() };
+                self.after(Duration::from_millis(2), Event::FromConnection(connection, Input::Closed(reason)));
+            }
+        }
+        Ok(())
+    }
+
+    /// A status covers everything that is still to be delivered.
+    fn check_status(&self, topic: &str, payload: &[u8], retain: bool) -> Check {
+        if !topic.ends_with("/status") || payload.starts_with(b"{\"state\":\"offline\"") {
+            return Ok(());
+        }
+        if retain && !self.granted_retain {
+            return Err("status: retained against the broker's word".into());
+        }
+        let status: Status = serde_json::from_slice(payload).map_err(|e| format!("status: {e}"))?;
+        if status.pending.len() > 16 {
+            return Err("status: more than 16 ranges".into());
+        }
+        for epoch in self.outbox.epochs.iter().filter(|_| self.opened) {
+            let told = status.pending.iter().filter(|p| p.epoch == epoch.id);
+            let told: RangeSet = told.map(|p| p.from..=p.to).collect();
+            if let Some(range) = epoch.pending().iter().find(|r| !told.covers(r.clone())) {
+                return Err(format!("status: pending {range:?} of {} is not told", epoch.id));
+            }
+        }
+        Ok(())
+    }
+
+    fn load(&mut self, epoch: u64, range: RangeInclusive<u64>, max_bytes: usize) -> Check {
+        self.loads += 1;
+        if self.loads > 1 {
+            return Err("memory: two loads at once".into());
+        }
+        let input = match self.rng.below(if self.broker.healthy { 1_000_000 } else { 60 }) {
+            0 => Input::LoadRefused,
+            1 => Input::Loaded { epoch, range, chunks: Vec::new() },
+            _ => {
+                let chunks = self.outbox.load(epoch, &range, max_bytes);
+                Input::Loaded { epoch, range, chunks }
+            }
+        };
+        let wait = Duration::from_millis(self.rng.below(60));
+        self.after(wait, Event::Loaded(self.incarnation, input));
+        Ok(())
+    }
+
+    /// In the end: a clean goodbye within the grace, and the books balance.
+    fn stop(&mut self) -> Check {
+        let begun = self.now;
+        self.machine.handle(Input::Stop, self.clock());
+        self.act()?;
+        while !self.machine.uplink.is_stopped() {
+            let event_at = self.events.keys().next().map(|k| k.0);
+            let wake = self.machine.next_wake(self.now);
+            self.now = [event_at, wake].into_iter().flatten().min().ok_or("stuck: the stop never ends")?;
+            if event_at == Some(self.now)
+                && let Some((_, event)) = self.events.pop_first()
+            {
+                self.happen(event);
+            }
+            self.act()?;
+            if self.now > begun + Duration::from_secs(5) {
+                return Err("stuck: the stop takes too long".into());
+            }
+        }
+        self.check_books()
+    }
+
+    fn check_books(&self) -> Check {
+        for epoch in &self.outbox.epochs {
+            let mut all: RangeSet =
+                if epoch.next_seq > 1 { [1..=epoch.next_seq - 1].into_iter().collect() } else { RangeSet::new() };
+            for part in [&epoch.settled, &epoch.lost, &epoch.quarantined] {
+                all.subtract(part);
+            }
+            if !all.is_empty() && self.summary.held == 0 {
+                return Err(format!("books: {all:?} of {} are neither settled, lost nor quarantined", epoch.id));
+            }
+        }
+        let backlog = self.machine.uplink.backlog();
+        if backlog == 0 || self.summary.held > 0 {
+            Ok(())
+        } else {
+            Err(format!("books: the uplink still holds {backlog} for pending"))
+        }
+    }
+}
