@@ -542,6 +542,8 @@ impl World {
     /// In the end: a clean goodbye within the grace, and the books balance.
     fn stop(&mut self) -> Check {
         let begun = self.now;
+        // A record appended during a stop rightly stays held for the next start; the books here are those before it.
+        self.events.retain(|_, event| !matches!(event, Event::Contrast));
         self.machine.handle(Input::Stop, self.clock());
         self.act()?;
         while !self.machine.uplink.is_stopped() {
