@@ -1,0 +1,62 @@
+//! One report of what Holdover costs, taken in one run: `cargo bench`.
+//!
+//! Figures that matter are ratios of two things measured side by side in this run, as medians; absolute times are
+//! printed for orientation and mean little on another machine. Nothing here passes or fails on a time.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the report is the output")]
+
+mod edge;
+mod figure;
+
+use std::process::ExitCode;
+
+use figure::{Report, Section};
+
+/// In the order of the report.
+const SECTIONS: &[Section] = &[edge::SECTION];
+
+const USAGE: &str = "usage: cargo bench [-- [--only SECTION[,SECTION]] [--short] [--json FILE] [--list]]
+
+  --only     only these sections
+  --short    small amounts: shows that every part works; the figures are rough
+  --json     also write the report as JSON into FILE (- for standard output instead of the text)
+  --list     the sections, and what each measures";
+
+fn main() -> ExitCode {
+    let options = match figure::Options::parse(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(why) => {
+            eprintln!("{why}\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    if options.list {
+        for section in SECTIONS {
+            println!("{:<12} {}", section.name, section.about);
+        }
+        return ExitCode::SUCCESS;
+    }
+    if let Some(unknown) = options.only.iter().find(|name| SECTIONS.iter().all(|s| s.name != name.as_str())) {
+        eprintln!("there is no section {unknown:?}\n{USAGE}");
+        return ExitCode::from(2);
+    }
+    let mut report = Report::new(options.short);
+    let mut code = ExitCode::SUCCESS;
+    for section in SECTIONS {
+        if !options.only.is_empty() && !options.only.iter().any(|name| name == section.name) {
+            continue;
+        }
+        eprintln!("{}: {}", section.name, section.about);
+        match (section.run)(options.short) {
+            Ok(figures) => report.add(section, figures),
+            Err(why) => {
+                eprintln!("{}: FAILED: {why}", section.name);
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    if let Err(why) = report.write(options.json.as_deref()) {
+        eprintln!("the report cannot be written: {why}");
+        return ExitCode::FAILURE;
+    }
+    code
+}
