@@ -20,7 +20,7 @@ use crate::outbox::{self, FileDisk, HostIdError, writer};
 use crate::schedule::{self, Job, Scheduler};
 use crate::uplink::backoff::Reconnect;
 use crate::uplink::transport::tls::{self, IdentityFiles, Roots, TlsFiles};
-use crate::uplink::{self, Pace, Uplink};
+use crate::uplink::{self, HubMemory, Pace, Uplink};
 use crate::wire::{Meta, TopicError, TopicScheme, VERSION, encode_payload};
 
 /// Covers DNS, TCP, TLS and CONNACK together.
@@ -99,7 +99,10 @@ pub fn start(config: &Config, config_hash: &str, root: HostRoot, rng_seed: u64) 
     let opening = writer::open(Arc::new(FileDisk), outbox_options(config, &identity), now)?;
     let found = opening.found().clone();
     let meta = encode_payload(&meta(config, &identity, &root, config_hash));
-    let settings = uplink_settings(config, &identity, topics, meta);
+    let settings = uplink::Settings {
+        hub: hub_memory(&found),
+        ..uplink_settings(config, &identity, topics, meta)
+    };
     let uplink = Uplink::new(settings, epoch_views(&found), found.losses.clone(), rng_seed);
     announce(config, &identity, &found, &uplink);
     let mut report = Report::new(config.outbox.dir.clone(), now, opening.stats());
@@ -147,7 +150,8 @@ fn announce(config: &Config, identity: &Identity, found: &outbox::Opened, uplink
     );
 }
 
-fn outbox_options(config: &Config, identity: &Identity) -> outbox::Options {
+/// How the configured outbox is kept.
+pub(super) fn outbox_options(config: &Config, identity: &Identity) -> outbox::Options {
     outbox::Options {
         max_bytes: config.outbox.max_bytes,
         max_age: config.outbox.max_age,
@@ -214,6 +218,7 @@ fn uplink_settings(config: &Config, identity: &Identity, topics: TopicScheme, me
         meta,
         encoding: config.broker.encoding,
         unheard: config.broker.unheard,
+        level: limits.level,
         pace: Some(pace),
         window: usize::from(limits.in_flight),
         in_flight_bytes: usize::try_from(limits.in_flight_bytes).unwrap_or(usize::MAX),
@@ -225,9 +230,18 @@ fn uplink_settings(config: &Config, identity: &Identity, topics: TopicScheme, me
     }
 }
 
+/// What the outbox remembers of hubs.
+pub(super) fn hub_memory(opened: &outbox::Opened) -> HubMemory {
+    HubMemory::from_note(opened.notes.get(HubMemory::NOTE).map(String::as_str))
+}
+
 pub(super) fn epoch_views(opened: &outbox::Opened) -> Vec<uplink::EpochView> {
-    let view =
-        |e: &outbox::EpochView| uplink::EpochView { epoch: e.epoch, pending: e.pending.clone(), next_seq: e.next };
+    let view = |e: &outbox::EpochView| uplink::EpochView {
+        epoch: e.epoch,
+        pending: e.pending.clone(),
+        next_seq: e.next,
+        in_doubt: e.in_doubt,
+    };
     opened.epochs.iter().map(view).collect()
 }
 

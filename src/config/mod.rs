@@ -35,6 +35,7 @@ pub use secret::Secret;
 pub use source::Sources;
 
 use crate::clock::Now;
+use crate::uplink::Level;
 use reader::{Reader, Section};
 use tree::{Data, Node, Table};
 
@@ -92,6 +93,7 @@ pub enum Drop {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Uplink {
+    pub level: Level,
     /// Bytes per second.
     pub history_rate: u64,
     /// Messages per second.

@@ -11,7 +11,8 @@ use super::store::{OpenSegment, Outbox, Writing};
 use super::value::{Burn, Times};
 use super::{Loaded, names};
 use crate::clock::Now;
-use crate::wire::{Chunk, LossReason};
+use crate::ranges::RangeSet;
+use crate::wire::{Chunk, Loss, LossReason};
 
 /// Sealed segments open at a time.
 const MAX_OPEN: usize = 2;
@@ -28,7 +29,8 @@ impl Outbox {
         let mut loaded = Loaded::default();
         let Some(at) = self.epochs.iter().position(|e| e.id == epoch) else { return loaded };
         let to = (*range.end()).min(self.epochs[at].next - 1);
-        let mut from = (*range.start()).max(1);
+        let first = (*range.start()).max(1);
+        let mut from = first;
         // Each step gets further, or distrusts a segment; the bound is for a disk that changes under our feet.
         for _ in 0..MAX_STEPS {
             if from > to || !loaded.chunks.is_empty() || loaded.failed.is_some() {
@@ -37,7 +39,36 @@ impl Outbox {
             from = self.load_some(at, from..=to, max_bytes, &mut loaded, now);
         }
         loaded.losses = self.take_losses();
+        let looked_at = loaded.chunks.last().map_or(from, |chunk| chunk.last() + 1).min(to + 1);
+        if looked_at > first {
+            self.declare_again(at, first..=looked_at - 1, &mut loaded);
+        }
         loaded
+    }
+
+    /// What was looked for, is not there, and is no news: somebody asks for it again, and is told again why it is gone.
+    /// What was delivered and then made way for newer records stays settled here; whoever asks has to do without.
+    fn declare_again(&mut self, at: usize, range: RangeInclusive<u64>, loaded: &mut Loaded) {
+        let mut absent = RangeSet::from_iter([range]);
+        loaded.chunks.iter().for_each(|chunk| absent.remove(chunk.seqs()));
+        let told = loaded.losses.iter().filter_map(|loss| Some(loss.from..=loss.to?));
+        told.for_each(|range| absent.remove(range));
+        let epoch = &self.epochs[at];
+        let lost = epoch.ledger.lost().iter().map(|(reason, set)| (*reason, set));
+        let others = [(LossReason::Quarantined, epoch.ledger.quarantined()), (LossReason::Quota, epoch.ledger.settled())];
+        let mut again = Vec::new();
+        for (reason, set) in lost.chain(others) {
+            for gone in absent.iter().flat_map(|range| set.within(range)) {
+                let (from, to) = (*gone.start(), *gone.end());
+                let count = to - from + 1;
+                again.push(Loss { epoch: epoch.id, from, to: Some(to), count, reason, t0: 0, t1: 0 });
+            }
+        }
+        for loss in again {
+            self.book.add(loss.clone());
+            loaded.losses.push(loss);
+            self.unsaved = true;
+        }
     }
 
     /// Loads from one segment, or declares a hole. Returns the seq to go on with.
@@ -83,6 +114,7 @@ impl Outbox {
     /// Collects chunks up to a hole or a change of clock context. Returns the seq to go on with.
     fn take_items(&mut self, at: usize, items: Vec<Item>, range: RangeInclusive<u64>, loaded: &mut Loaded) -> u64 {
         let mut expected = *range.start();
+        let mut passed_over = false;
         for item in items {
             if item.first() > expected {
                 if !loaded.chunks.is_empty() {
@@ -96,7 +128,12 @@ impl Outbox {
                     if loaded.chunks.first().is_some_and(|first: &Chunk| first.context != chunk.context) {
                         return expected;
                     }
-                    loaded.chunks.push(chunk);
+                    // Asked for again: no broker takes it.
+                    if self.epochs[at].ledger.quarantined().covers(chunk.seqs()) {
+                        passed_over = true;
+                    } else {
+                        loaded.chunks.push(chunk);
+                    }
                 }
                 Item::Burn(Burn { first, reason, times, .. }) => {
                     self.declare(at, first..=last, reason, times, true);
@@ -105,7 +142,7 @@ impl Outbox {
             expected = expected.max(last + 1);
         }
         // Nothing more was there: a hole to the end, unless the read stopped for its size.
-        if loaded.chunks.is_empty() && expected <= *range.end() {
+        if loaded.chunks.is_empty() && !passed_over && expected <= *range.end() {
             self.declare(at, expected..=*range.end(), LossReason::Corrupt, Times::default(), true);
             return *range.end() + 1;
         }
@@ -262,7 +299,7 @@ impl Outbox {
         seqs: RangeInclusive<u64>,
         reason: &str,
         now: Now,
-    ) -> Result<Vec<crate::wire::Loss>, String> {
+    ) -> Result<Vec<Loss>, String> {
         let at = self.epochs.iter().position(|e| e.id == epoch).ok_or("no such epoch")?;
         let to = (*seqs.end()).min(self.epochs[at].next - 1);
         let mut from = (*seqs.start()).max(1);
@@ -284,7 +321,7 @@ impl Outbox {
         for gone in entry.ledger.quarantine(*seqs.start()..=to).iter() {
             let (from, to) = (*gone.start(), *gone.end());
             let reason = LossReason::Quarantined;
-            let loss = crate::wire::Loss { epoch, from, to: Some(to), count: to - from + 1, reason, t0: 0, t1: 0 };
+            let loss = Loss { epoch, from, to: Some(to), count: to - from + 1, reason, t0: 0, t1: 0 };
             self.book.add(loss.clone());
             self.fresh_losses.push(loss);
         }

@@ -47,6 +47,7 @@ pub enum Kind {
     Status,
     Meta,
     Offline,
+    Reply,
     Data(Data),
 }
 

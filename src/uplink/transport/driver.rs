@@ -20,7 +20,7 @@ use super::binder::{BindError, Binder, Sent};
 use super::codes::{puback_code, suback_code};
 use super::inbox::{Discards, Inbox, Taken};
 use super::limits::limits;
-use super::{BrokerUrl, CloseKind, Publish, SubscribeOutcome, Subscription, TransportEvent, packet_size};
+use super::{BrokerUrl, CloseKind, Publish, SubscribeOutcome, Subscription, TransportEvent};
 use crate::clock;
 
 /// A packet id that is not given back for this long will not be: reconnect.
@@ -308,13 +308,17 @@ impl Driver {
     }
 
     fn hand_over(&mut self, publish: Publish) -> Result<(), CloseKind> {
-        let bytes = packet_size(publish.topic.len(), publish.payload.len(), publish.content_type);
+        let bytes = publish.packet_size();
         self.binder.handed_over(Sent { token: publish.token, bytes, since: clock::now().mono });
-        let properties = PublishProperties { content_type: publish.content_type.map(Into::into), ..Default::default() };
+        let properties = (publish.content_type.is_some() || publish.correlation.is_some()).then(|| PublishProperties {
+            content_type: publish.content_type.map(Into::into),
+            correlation_data: publish.correlation.map(Into::into),
+            ..Default::default()
+        });
         let (topic, retain, payload) = (publish.topic, publish.retain, publish.payload);
-        let sent = match publish.content_type {
+        let sent = match properties {
             None => self.client.try_publish(topic, QoS::AtLeastOnce, retain, payload),
-            Some(_) => self.client.try_publish_with_properties(topic, QoS::AtLeastOnce, retain, payload, properties),
+            Some(properties) => self.client.try_publish_with_properties(topic, QoS::AtLeastOnce, retain, payload, properties),
         };
         sent.map_err(|_| request_refused())
     }

@@ -19,7 +19,7 @@ use super::driver::{Command, Driver, Rules};
 use super::inbox::{Discards, RECEIVE_SLACK};
 use super::{
     AckToken, CloseKind, CloseReason, ConnectError, ConnectOptions, Limits, Publish, PublishRefused, RequestRefused,
-    Subscription, TransportEvent, packet_size, valid_filter, valid_topic,
+    Subscription, TransportEvent, valid_filter, valid_topic,
 };
 
 /// Upper bound of the window and of the receive maximum: each costs memory in proportion.
@@ -140,7 +140,7 @@ impl Connection {
         if publish.retain && !limits.retain_available {
             return Err(PublishRefused::Retain(publish.topic));
         }
-        let size = packet_size(publish.topic.len(), publish.payload.len(), publish.content_type);
+        let size = publish.packet_size();
         if size > limits.max_packet as usize {
             return Err(PublishRefused::TooLarge { topic: publish.topic, size, max: limits.max_packet });
         }
