@@ -13,8 +13,8 @@ use crate::config::Secret;
 use crate::outbox::writer::Handle;
 use crate::uplink::transport::tls::{self, TlsFiles, VerificationTime};
 use crate::uplink::transport::{
-    self, BrokerUrl, CloseKind, ConnectOptions, Connection, Credentials, Publish, PublishRefused, Received, Subscription,
-    TransportEvent,
+    self, BrokerUrl, CloseKind, ConnectOptions, Connection, Credentials, Publish, PublishRefused, Received,
+    Subscription, TransportEvent,
 };
 use crate::uplink::{Action, CloseReason, HubMemory, Input, Limits, Message, Severity, Ticket, Uplink, Will, reasons};
 

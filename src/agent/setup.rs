@@ -99,10 +99,7 @@ pub fn start(config: &Config, config_hash: &str, root: HostRoot, rng_seed: u64) 
     let opening = writer::open(Arc::new(FileDisk), outbox_options(config, &identity), now)?;
     let found = opening.found().clone();
     let meta = encode_payload(&meta(config, &identity, &root, config_hash));
-    let settings = uplink::Settings {
-        hub: hub_memory(&found),
-        ..uplink_settings(config, &identity, topics, meta)
-    };
+    let settings = uplink::Settings { hub: hub_memory(&found), ..uplink_settings(config, &identity, topics, meta) };
     let uplink = Uplink::new(settings, epoch_views(&found), found.losses.clone(), rng_seed);
     announce(config, &identity, &found, &uplink);
     let mut report = Report::new(config.outbox.dir.clone(), now, opening.stats());
@@ -151,7 +148,7 @@ fn announce(config: &Config, identity: &Identity, found: &outbox::Opened, uplink
 }
 
 /// How the configured outbox is kept.
-pub(super) fn outbox_options(config: &Config, identity: &Identity) -> outbox::Options {
+fn outbox_options(config: &Config, identity: &Identity) -> outbox::Options {
     outbox::Options {
         max_bytes: config.outbox.max_bytes,
         max_age: config.outbox.max_age,
@@ -228,6 +225,25 @@ fn uplink_settings(config: &Config, identity: &Identity, topics: TopicScheme, me
         stop_grace: STOP_GRACE.min(config.agent.stop_timeout / 2),
         ..uplink::Settings::new(&identity.host.id, &config.host.site, identity.boot.clone(), topics)
     }
+}
+
+/// Why a hub is not forgotten.
+#[derive(Debug, thiserror::Error)]
+pub enum ForgetError {
+    #[error("{0}")]
+    Outbox(#[from] outbox::OpenError),
+    #[error("the outbox in {0} could not be saved: {1}")]
+    Save(PathBuf, String),
+}
+
+/// Forgets that a hub has ever acknowledged this host. No agent may run on the outbox.
+pub fn forget_hub(config: &Config, now: Now) -> Result<(), ForgetError> {
+    let identity = identify(config, &HostRoot::default());
+    let (mut store, _) = outbox::Outbox::open(Arc::new(FileDisk), outbox_options(config, &identity), now)?;
+    store.set_note(HubMemory::NOTE, HubMemory::FORGOTTEN);
+    let saved = store.save(now);
+    store.close(now);
+    saved.map_err(|why| ForgetError::Save(config.outbox.dir.clone(), why))
 }
 
 /// What the outbox remembers of hubs.

@@ -25,7 +25,7 @@ pub enum Command {
     Once(OnceArgs),
     /// What the running agent is doing: connection, backlog, losses, collectors.
     Status(StatusArgs),
-    /// Look into the outbox: `ls`, `stats`, `verify`, `export`. Safe while the agent runs.
+    /// Look into the outbox: `ls`, `stats`, `losses`, `verify`, `export` (safe while the agent runs); `forget-hub`.
     Outbox(OutboxArgs),
 }
 
@@ -84,10 +84,20 @@ pub enum OutboxCommand {
     Ls(OutboxView),
     /// Count what is settled, lost, quarantined and held, and the disk it takes.
     Stats(OutboxView),
+    /// List the declared losses: which seqs, why, from when, and whether the other side has confirmed them.
+    Losses(OutboxView),
     /// Check every checksum and that every seq is accounted for exactly once; exit 1 when not.
     Verify(OutboxView),
     /// Print every stored record as NDJSON.
     Export(OutboxView),
+    /// Go back to level `broker`, under `level = "auto"`, until a hub acknowledges this host again. The agent must be stopped.
+    ForgetHub(ForgetHubArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ForgetHubArgs {
+    #[command(flatten)]
+    pub config: ConfigArg,
 }
 
 #[derive(Debug, Args)]

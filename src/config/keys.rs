@@ -70,7 +70,11 @@ pub const SECTIONS: &[SectionSpec] = &[
     SectionSpec { name: "host", about: "Who this host is.", keys: HOST },
     SectionSpec { name: "broker", about: "The MQTT broker and how to be let in.", keys: BROKER },
     SectionSpec { name: "outbox", about: "Where records wait until they are delivered.", keys: OUTBOX },
-    SectionSpec { name: "uplink", about: "When a record counts as delivered, and how fast the backlog is sent.", keys: UPLINK },
+    SectionSpec {
+        name: "uplink",
+        about: "When a record counts as delivered, and how fast the backlog is sent.",
+        keys: UPLINK,
+    },
     SectionSpec { name: "log", about: "What the agent says about itself on standard error.", keys: LOG },
     SectionSpec { name: "agent", about: "The agent as a process.", keys: AGENT },
     SectionSpec {

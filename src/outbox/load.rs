@@ -55,7 +55,8 @@ impl Outbox {
         told.for_each(|range| absent.remove(range));
         let epoch = &self.epochs[at];
         let lost = epoch.ledger.lost().iter().map(|(reason, set)| (*reason, set));
-        let others = [(LossReason::Quarantined, epoch.ledger.quarantined()), (LossReason::Quota, epoch.ledger.settled())];
+        let others =
+            [(LossReason::Quarantined, epoch.ledger.quarantined()), (LossReason::Quota, epoch.ledger.settled())];
         let mut again = Vec::new();
         for (reason, set) in lost.chain(others) {
             for gone in absent.iter().flat_map(|range| set.within(range)) {

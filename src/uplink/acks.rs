@@ -67,7 +67,9 @@ impl Uplink {
             self.heartbeat.changed(now);
             if self.standard.is_hub() {
                 self.journal.say(Subject::Hub, Severity::Info, now, || {
-                    format!("hub {hub} acknowledges this host: from now on only a hub's acknowledgement settles a record")
+                    format!(
+                        "hub {hub} acknowledges this host: from now on only a hub's acknowledgement settles a record"
+                    )
                 });
             }
         }

@@ -95,7 +95,8 @@ impl Uplink {
         };
         let next = standing.next_seq;
         if from >= next {
-            let end = if standing.is_current { "the next one is" } else { "the epoch is over and would have gone on with" };
+            let end =
+                if standing.is_current { "the next one is" } else { "the epoch is over and would have gone on with" };
             return Err(format!("seq {from} was not drawn: {end} {next}"));
         }
         let room = MAX_ASKED.saturating_sub(self.delivery.asked());

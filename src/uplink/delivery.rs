@@ -11,15 +11,12 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::io::EpochView;
+use super::patience::Patience;
 use crate::ranges::RangeSet;
 use crate::wire::PendingRange;
 
 /// Beyond it a settled island is kept in `pending`: that costs a duplicate, never a record.
 pub const MAX_RANGES: usize = 4096;
-/// Hubs learn of an epoch's end from the status, which tells of the present epoch alone. A hub that was away meanwhile
-/// never asks for the rest of one that is over: so that is sent again, at first after this, then ever more rarely.
-const FIRST_RECHECK: Duration = Duration::from_secs(600);
-const LAST_RECHECK: Duration = Duration::from_secs(24 * 3600);
 /// Epochs remembered, those with something to deliver aside: a hub may ask for their records again.
 const MAX_EPOCHS: usize = 64;
 
@@ -35,15 +32,25 @@ struct Epoch {
     next_seq: u64,
     /// Seqs beyond `next_seq` may have been drawn that nothing here knows of.
     ends_in_doubt: bool,
-    /// Of one that is over: when what no hub has acknowledged is sent once more, and how often that was done.
-    recheck: Option<Duration>,
-    rechecks: u32,
+    /// With hubs, once it is over.
+    patience: Patience,
 }
 
 impl Epoch {
     fn new(id: u64) -> Self {
         let [pending, sent, again, claimed, unreadable, resting] = std::array::from_fn(|_| RangeSet::new());
-        Self { id, pending, sent, again, claimed, unreadable, resting, next_seq: 1, ends_in_doubt: false, recheck: None, rechecks: 0 }
+        Self {
+            id,
+            pending,
+            sent,
+            again,
+            claimed,
+            unreadable,
+            resting,
+            next_seq: 1,
+            ends_in_doubt: false,
+            patience: Patience::default(),
+        }
     }
 
     /// The first stretch of seqs to be sent that nothing hides.
@@ -197,7 +204,7 @@ impl Delivery {
         let Some(epoch) = self.epoch_mut(id) else { return Vec::new() };
         let settled: Vec<_> = epoch.unsettled(&seqs).iter().collect();
         if !settled.is_empty() {
-            (epoch.recheck, epoch.rechecks) = (None, 0);
+            epoch.patience.renew();
         }
         for set in [&mut epoch.pending, &mut epoch.sent, &mut epoch.again] {
             set.remove(seqs.clone());
@@ -218,6 +225,7 @@ impl Delivery {
         let taken: Vec<_> = epoch.pending.within(seqs.clone()).collect();
         epoch.pending.remove(seqs.clone());
         epoch.again.remove(seqs);
+        epoch.patience.restart();
         taken.into_iter().for_each(|range| epoch.sent.insert(range));
         let excess = (count + 2).saturating_sub(MAX_RANGES);
         let room = epoch.sent.range_count().saturating_sub(excess);
@@ -240,25 +248,20 @@ impl Delivery {
         count
     }
 
-    /// Of epochs that are over, what has waited too long for a hub is pending again.
+    /// Of epochs that are over, what has waited too long for a hub is pending again: a hub that was away meanwhile does
+    /// not learn of their end, since the status tells of the present epoch alone, and so never asks.
     pub fn recheck(&mut self, now: Duration) {
-        let current = self.epochs.len().saturating_sub(1);
-        for epoch in self.epochs.iter_mut().take(current) {
-            match epoch.recheck {
-                _ if epoch.sent.is_empty() => epoch.recheck = None,
-                None => epoch.recheck = Some(now + (FIRST_RECHECK * (1 << epoch.rechecks.min(10))).min(LAST_RECHECK)),
-                Some(at) if at <= now => {
-                    let sent = std::mem::take(&mut epoch.sent);
-                    epoch.pending.union(&sent);
-                    (epoch.recheck, epoch.rechecks) = (None, epoch.rechecks.saturating_add(1));
-                }
-                Some(_) => {}
+        let over = self.epochs.len().saturating_sub(1);
+        for epoch in self.epochs.iter_mut().take(over) {
+            if epoch.patience.is_over(!epoch.sent.is_empty(), now) {
+                let sent = std::mem::take(&mut epoch.sent);
+                epoch.pending.union(&sent);
             }
         }
     }
 
     pub fn next_recheck(&self) -> Option<Duration> {
-        self.epochs.iter().filter_map(|e| e.recheck).min()
+        self.epochs.iter().filter_map(|e| e.patience.next_wake()).min()
     }
 
     /// Settled seqs that a hub has asked for and that are yet to come.
@@ -360,11 +363,7 @@ impl Delivery {
             let whole = all.range_count().min(1 + spare);
             spare -= whole - 1;
             let to = all.last().unwrap_or_default();
-            ranges.extend(all.iter().take(whole).map(|r| PendingRange {
-                epoch: *id,
-                from: *r.start(),
-                to: *r.end(),
-            }));
+            ranges.extend(all.iter().take(whole).map(|r| PendingRange { epoch: *id, from: *r.start(), to: *r.end() }));
             if let Some(last) = ranges.last_mut() {
                 last.to = to;
             }

@@ -6,7 +6,9 @@
 //! the nearest neighbours of an epoch merge.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
+use super::patience::Patience;
 use crate::ranges::RangeSet;
 use crate::wire::{Loss, LossReason};
 
@@ -28,6 +30,8 @@ enum Stage {
 pub struct Losses {
     /// By epoch (in order of arrival) and seq.
     unsettled: Vec<(Loss, Stage)>,
+    /// With hubs that were told.
+    patience: Patience,
 }
 
 impl Losses {
@@ -75,20 +79,39 @@ impl Losses {
     pub fn told(&mut self, token: u64) -> Vec<Loss> {
         let of_this = self.unsettled.iter_mut().filter(|(_, stage)| *stage == Stage::InFlight(token));
         of_this.for_each(|(_, stage)| *stage = Stage::Told);
-        self.unsettled.extract_if(.., |(loss, stage)| loss.to.is_none() && *stage == Stage::Told).map(|(l, _)| l).collect()
+        self.patience.restart();
+        self.unsettled
+            .extract_if(.., |(loss, stage)| loss.to.is_none() && *stage == Stage::Told)
+            .map(|(l, _)| l)
+            .collect()
     }
 
     /// A hub has these seqs, or knows them to be declared; returns what is settled by that.
     pub fn stored(&mut self, epoch: u64, stored: &RangeSet) -> Vec<Loss> {
         let known = |l: &Loss| l.epoch == epoch && l.to.is_some_and(|to| stored.covers(l.from..=to));
-        self.unsettled.extract_if(.., |(loss, _)| known(loss)).map(|(loss, _)| loss).collect()
+        let stored: Vec<Loss> = self.unsettled.extract_if(.., |(loss, _)| known(loss)).map(|(loss, _)| loss).collect();
+        if !stored.is_empty() {
+            self.patience.renew();
+        }
+        stored
+    }
+
+    /// What the broker was told and no hub has confirmed for too long is told again.
+    pub fn recheck(&mut self, now: Duration) {
+        let waits = self.unsettled.iter().any(|(_, stage)| *stage == Stage::Told);
+        if self.patience.is_over(waits, now) {
+            let told = self.unsettled.iter_mut().filter(|(_, stage)| *stage == Stage::Told);
+            told.for_each(|(_, stage)| *stage = Stage::Waiting);
+        }
+    }
+
+    pub fn next_recheck(&self) -> Option<Duration> {
+        self.patience.next_wake()
     }
 
     /// A hub asks for these seqs: it does not know what the broker was told of them.
     pub fn tell_again(&mut self, epoch: u64, seqs: RangeInclusive<u64>) {
-        let touches = |l: &Loss| {
-            l.epoch == epoch && l.from <= *seqs.end() && l.to.is_none_or(|to| to >= *seqs.start())
-        };
+        let touches = |l: &Loss| l.epoch == epoch && l.from <= *seqs.end() && l.to.is_none_or(|to| to >= *seqs.start());
         for (loss, stage) in &mut self.unsettled {
             if *stage == Stage::Told && touches(loss) {
                 *stage = Stage::Waiting;

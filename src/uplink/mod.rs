@@ -24,6 +24,7 @@ mod live;
 mod losses;
 mod message;
 mod pacing;
+mod patience;
 pub mod reasons;
 mod report;
 mod subscription;
@@ -284,8 +285,9 @@ impl Uplink {
             self.suspects_wake,
             self.retry_unreadable,
             self.delivery.next_recheck(),
+            self.losses.next_recheck(),
         ];
-        let work = if self.stopping.is_some() { [None; 6] } else { work };
+        let work = if self.stopping.is_some() { [None; 7] } else { work };
         [link, stop].into_iter().chain(work).flatten().min()
     }
 
@@ -341,6 +343,7 @@ impl Uplink {
             self.delivery.retry_unreadable();
         }
         self.delivery.recheck(now);
+        self.losses.recheck(now);
     }
 
     fn step(&mut self, now: Now) -> Option<Action> {

@@ -63,7 +63,9 @@ impl Subscription {
 
     pub fn problem(&self) -> Option<String> {
         if self.is_held_back() {
-            return Some("connections end when the host subscribes to its acks and commands; that is held back".to_owned());
+            return Some(
+                "connections end when the host subscribes to its acks and commands; that is held back".to_owned(),
+            );
         }
         let (filter, code) = self.refused.first()?;
         Some(format!(

@@ -43,6 +43,15 @@ impl Witness {
         self
     }
 
+    /// It reads nothing and acknowledges nothing, as a subscriber that hangs, until [`Witness::resume`].
+    pub fn pause(&self) {
+        self.child.signal(rustix::process::Signal::STOP);
+    }
+
+    pub fn resume(&self) {
+        self.child.signal(rustix::process::Signal::CONT);
+    }
+
     pub fn wait(&mut self, what: &str, limit: Duration, condition: impl Fn(&Received) -> bool) {
         let what = format!("{what}\n--- witness.log ends:\n{}", tail_of(&self.log, 10));
         wait_until(&what, limit, || {

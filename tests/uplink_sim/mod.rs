@@ -90,7 +90,7 @@ fn planted_faults_are_caught_by_the_oracle() {
         (Fault::AckOfAnotherEpoch, "settle-hub:"),
         (Fault::AckBeyondNext, "settle-hub:"),
         (Fault::ResendOfPending, "republish:"),
-        (Fault::ResendIgnored, "stuck:"),
+        (Fault::ResendIgnored, "status:"),
         (Fault::StormOnReconnect, "storm:"),
     ] {
         assert!(is_caught(fault, by), "{fault:?} was never caught as {by}");

@@ -146,7 +146,8 @@ impl SimOutbox {
         chunks.iter().for_each(|c| absent.remove(c.seqs()));
         let epoch = self.epoch(id);
         let gone = [&epoch.settled, &epoch.lost, &epoch.quarantined];
-        let gone: RangeSet = absent.iter().flat_map(|r| gone.map(|set| set.within(r.clone()).collect::<Vec<_>>())).flatten().collect();
+        let gone: RangeSet =
+            absent.iter().flat_map(|r| gone.map(|set| set.within(r.clone()).collect::<Vec<_>>())).flatten().collect();
         let loss = |r: RangeInclusive<u64>| {
             let (from, to, reason) = (*r.start(), Some(*r.end()), LossReason::Quota);
             Loss { epoch: id, from, to, count: r.end() - from + 1, reason, t0: 0, t1: 0 }

@@ -318,7 +318,9 @@ impl Driver {
         let (topic, retain, payload) = (publish.topic, publish.retain, publish.payload);
         let sent = match properties {
             None => self.client.try_publish(topic, QoS::AtLeastOnce, retain, payload),
-            Some(properties) => self.client.try_publish_with_properties(topic, QoS::AtLeastOnce, retain, payload, properties),
+            Some(properties) => {
+                self.client.try_publish_with_properties(topic, QoS::AtLeastOnce, retain, payload, properties)
+            }
         };
         sent.map_err(|_| request_refused())
     }
