@@ -20,6 +20,9 @@ const RECORDS_HELD: usize = 128 << 10;
 /// Of an epoch that is over, what no hub acknowledges may be sent again after this.
 const RECHECK: Duration = Duration::from_secs(600);
 
+/// Records of a simulated chunk, and more.
+const MAX_CHUNK: u64 = 100;
+
 /// A publish that the uplink has not been answered.
 pub struct Flight {
     pub bytes: usize,
@@ -52,8 +55,8 @@ pub struct Oracle {
     pub at_level_hub: bool,
     /// What hubs have honestly acknowledged.
     stored: BTreeMap<u64, RangeSet>,
-    /// Accepted by the broker at level hub, and when the last of the epoch was: not to be published again unasked.
-    accepted: BTreeMap<u64, (RangeSet, Duration)>,
+    /// Chunks accepted by the broker at level hub, by first seq, with their last and when: not to be published again unasked.
+    accepted: BTreeMap<u64, BTreeMap<u64, (u64, Duration)>>,
     asked: BTreeMap<u64, RangeSet>,
     pub newest: u64,
     /// Live chunks appended while connected: epoch, first seq, history messages since.
@@ -185,21 +188,21 @@ impl Oracle {
         let settled = self.settled.get(&epoch).is_some_and(|s| s.intersects(chunk.clone()));
         ensure(!settled || self.at_level_hub, || format!("republish: seqs {chunk:?} were settled"))?;
         let over = epoch != self.newest;
-        if let Some((accepted, last)) = self.accepted.get_mut(&epoch).filter(|(a, _)| a.intersects(chunk.clone())) {
-            let recheck = over && now >= *last + RECHECK;
-            ensure(recheck, || format!("storm: seqs {chunk:?} of {epoch} wait for a hub and nobody asked for them"))?;
-            // All of it, message by message.
-            *accepted = RangeSet::new();
+        let (start, end) = chunk.clone().into_inner();
+        let Some(accepted) = self.accepted.get_mut(&epoch) else { return Ok(()) };
+        for (first, (_, at)) in
+            accepted.extract_if(start.saturating_sub(MAX_CHUNK)..=end, |_, (last, _)| *last >= start)
+        {
+            ensure(over && now >= at + RECHECK, || {
+                format!("storm: seq {first} of {epoch} waits for a hub since {at:?} and nobody asked for it")
+            })?;
         }
         Ok(())
     }
 
     /// A hub is about to ask for these.
     pub fn ask(&mut self, epoch: u64, seqs: RangeInclusive<u64>) {
-        self.asked.entry(epoch).or_default().insert(seqs.clone());
-        if let Some((accepted, _)) = self.accepted.get_mut(&epoch) {
-            accepted.remove(seqs);
-        }
+        self.asked.entry(epoch).or_default().insert(seqs);
     }
 
     /// A hub is about to say, truly, that it has these.
@@ -209,7 +212,10 @@ impl Oracle {
 
     /// Whether the status may tell these to be pending: not what a hub has to ask for.
     pub fn told_pending(&self, epoch: u64, told: &RangeSet) -> Check {
-        let Some((accepted, _)) = self.accepted.get(&epoch).filter(|_| epoch == self.newest) else { return Ok(()) };
+        if epoch != self.newest {
+            return Ok(());
+        }
+        let accepted = self.waiting_for_hub(epoch);
         let mut hidden: RangeSet = told.iter().flat_map(|r| accepted.within(r).collect::<Vec<_>>()).collect();
         if let Some(settled) = self.settled.get(&epoch) {
             hidden.subtract(settled);
@@ -221,7 +227,12 @@ impl Oracle {
 
     /// What waits for a hub.
     pub fn waiting_for_hub(&self, epoch: u64) -> RangeSet {
-        self.accepted.get(&epoch).map(|(accepted, _)| accepted.clone()).unwrap_or_default()
+        let accepted = self.accepted.get(&epoch).into_iter().flatten();
+        let mut waiting: RangeSet = accepted.map(|(first, (last, _))| *first..=*last).collect();
+        if let Some(asked) = self.asked.get(&epoch) {
+            waiting.subtract(asked);
+        }
+        waiting
     }
 
     fn paced(&mut self, bytes: usize, now: Duration) -> Check {
@@ -242,9 +253,8 @@ impl Oracle {
             let proved = self.proved.entry(data.epoch).or_default();
             data.chunks.iter().for_each(|&(first, last)| proved.insert(first..=last));
             if self.at_level_hub {
-                let (accepted, last) = self.accepted.entry(data.epoch).or_default();
-                data.chunks.iter().for_each(|&(first, last)| accepted.insert(first..=last));
-                *last = now;
+                let accepted = self.accepted.entry(data.epoch).or_default();
+                accepted.extend(data.chunks.iter().map(|&(first, last)| (first, (last, now))));
             }
             if let Some(asked) = self.asked.get_mut(&data.epoch) {
                 data.chunks.iter().for_each(|&(first, last)| asked.remove(first..=last));

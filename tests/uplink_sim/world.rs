@@ -505,9 +505,14 @@ impl World {
     /// kill -9 and a new start: the settled of the last while is forgotten.
     fn restart(&mut self) {
         for epoch in &mut self.outbox.epochs {
+            let mut before = epoch.settled.clone();
             let recent: Vec<_> = epoch.settled.iter().rev().take(2).collect();
             if self.rng.below(2) == 0 {
                 recent.into_iter().for_each(|r| epoch.settled.remove(r));
+                // Nothing is dropped before what became of it is durably known.
+                let kept: RangeSet = epoch.chunks.values().map(Chunk::seqs).collect();
+                before.subtract(&kept);
+                epoch.settled.union(&before);
             }
         }
         let seed = self.rng.next_u64();
@@ -633,6 +638,7 @@ impl World {
             None
         };
         let status = if is_data { None } else { self.check_status(topic, payload, retain)? };
+        self.note(|| format!("   {parsed:?}"));
         self.machine.published(token, parsed.as_ref().unwrap_or(&Parsed::default()));
         let flight = Flight { bytes, history: topic.ends_with("/h"), data: parsed.clone() };
         self.oracle.publish(token, topic, flight, self.now)?;
