@@ -54,6 +54,9 @@ impl Ledger {
     /// Of `range`, what was held is lost; returns exactly that.
     pub(super) fn lose(&mut self, range: RangeInclusive<u64>, reason: LossReason) -> RangeSet {
         let fresh = RangeSet::from_iter(self.done.missing_within(range));
+        if fresh.is_empty() {
+            return fresh;
+        }
         let set = self.lost.entry(reason).or_default();
         set.union(&fresh);
         let forgotten = set.forget_smallest(MAX_LOST);

@@ -1,6 +1,7 @@
 //! The outbox on the real file system.
 
 mod accounting;
+mod asking;
 mod crash;
 mod crash_disk;
 mod damage;
