@@ -11,7 +11,7 @@ use crate::support::lab::Lab;
 use crate::support::mosquitto::Mosquitto;
 use crate::support::oracle::{gaps, newest};
 use crate::support::witness::Witness;
-use crate::support::{PATIENCE, pass_time, wait_until};
+use crate::support::{PATIENCE, pass_time, tail_of, wait_until};
 
 /// mosquitto's own default.
 const QUEUE: &str = "1000";
@@ -27,6 +27,21 @@ fn many_publishes(agent: &mut Agent) {
     let one =
         |n: u32| format!("[[collector]]\nname = \"l{n}\"\nuse = \"load\"\nevery = \"1s\"\njitter = \"900ms\"\n\n");
     agent.setup.collectors = (0..150).map(one).collect();
+}
+
+fn wait_until_connected(agent: &mut Agent) {
+    let end = std::time::Instant::now() + PATIENCE;
+    loop {
+        agent.check();
+        let output = agent.output(&["status", "--json"]);
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        if document["connection"]["connected"] == true {
+            return;
+        }
+        let log = || tail_of(&agent.log, 30);
+        assert!(std::time::Instant::now() < end, "not connected: {output:?}; its log ends:\n{}", log());
+        pass_time(Duration::from_millis(100));
+    }
 }
 
 fn epoch_of(agent: &mut Agent) -> (u64, u64) {
@@ -135,10 +150,7 @@ fn at_level_hub_a_restart_sends_again_what_no_hub_acknowledged_and_the_level_sta
     let forget = agent.output(&["outbox", "forget-hub"]);
     assert!(forget.status.success(), "{forget:?}");
     agent.up();
-    wait_until("the level to be broker again", PATIENCE, || {
-        let output = agent.output(&["status", "--json"]);
-        output.status.success() && status(&agent)["connection"]["connected"] == true
-    });
+    wait_until_connected(&mut agent);
     // The retained acknowledgement is there, and older than the wish to forget.
     pass_time(Duration::from_secs(1));
     assert_eq!(status(&agent)["status"]["level"], "broker");
