@@ -3,16 +3,24 @@
 //! Figures that matter are ratios of two things measured side by side in this run, as medians; absolute times are
 //! printed for orientation and mean little on another machine. Nothing here passes or fails on a time.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the report is the output")]
+#![expect(clippy::disallowed_methods, reason = "measures real time")]
 
+mod append;
 mod edge;
 mod figure;
+mod fill;
+mod host;
+mod median;
+mod passes;
+mod scratch;
+mod start;
 
 use std::process::ExitCode;
 
 use figure::{Report, Section};
 
 /// In the order of the report.
-const SECTIONS: &[Section] = &[edge::SECTION];
+const SECTIONS: &[Section] = &[append::SECTION, start::SECTION, passes::SECTION, edge::SECTION];
 
 const USAGE: &str = "usage: cargo bench [-- [--only SECTION[,SECTION]] [--short] [--json FILE] [--list]]
 
@@ -22,6 +30,9 @@ const USAGE: &str = "usage: cargo bench [-- [--only SECTION[,SECTION]] [--short]
   --list     the sections, and what each measures";
 
 fn main() -> ExitCode {
+    if let Some(code) = start::child() {
+        return code;
+    }
     let options = match figure::Options::parse(std::env::args().skip(1)) {
         Ok(options) => options,
         Err(why) => {
@@ -39,6 +50,7 @@ fn main() -> ExitCode {
         eprintln!("there is no section {unknown:?}\n{USAGE}");
         return ExitCode::from(2);
     }
+    scratch::clear();
     let mut report = Report::new(options.short);
     let mut code = ExitCode::SUCCESS;
     for section in SECTIONS {
@@ -54,6 +66,7 @@ fn main() -> ExitCode {
             }
         }
     }
+    scratch::clear();
     if let Err(why) = report.write(options.json.as_deref()) {
         eprintln!("the report cannot be written: {why}");
         return ExitCode::FAILURE;
