@@ -14,13 +14,14 @@ mod median;
 mod passes;
 mod scratch;
 mod start;
+mod wire;
 
 use std::process::ExitCode;
 
 use figure::{Report, Section};
 
 /// In the order of the report.
-const SECTIONS: &[Section] = &[append::SECTION, start::SECTION, passes::SECTION, edge::SECTION];
+const SECTIONS: &[Section] = &[append::SECTION, start::SECTION, passes::SECTION, wire::SECTION, edge::SECTION];
 
 const USAGE: &str = "usage: cargo bench [-- [--only SECTION[,SECTION]] [--short] [--json FILE] [--list]]
 
