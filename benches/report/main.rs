@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the report is the output")]
 #![expect(clippy::disallowed_methods, reason = "measures real time")]
 
+mod agent;
 mod append;
 mod edge;
 mod figure;
@@ -14,14 +15,18 @@ mod median;
 mod passes;
 mod scratch;
 mod start;
+#[path = "../../tests/support/mod.rs"]
+#[expect(dead_code, reason = "made for the tests, which need more of it")]
+mod support;
 mod wire;
 
 use std::process::ExitCode;
 
-use figure::{Report, Section};
+use figure::{Outcome, Report, Section};
 
 /// In the order of the report.
-const SECTIONS: &[Section] = &[append::SECTION, start::SECTION, passes::SECTION, wire::SECTION, edge::SECTION];
+const SECTIONS: &[Section] =
+    &[append::SECTION, start::SECTION, passes::SECTION, wire::SECTION, agent::SECTION, edge::SECTION];
 
 const USAGE: &str = "usage: cargo bench [-- [--only SECTION[,SECTION]] [--short] [--json FILE] [--list]]
 
@@ -59,7 +64,7 @@ fn main() -> ExitCode {
             continue;
         }
         eprintln!("{}: {}", section.name, section.about);
-        match (section.run)(options.short) {
+        match run(section, options.short) {
             Ok(figures) => report.add(section, figures),
             Err(why) => {
                 eprintln!("{}: FAILED: {why}", section.name);
@@ -73,4 +78,9 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     code
+}
+
+/// The tests' support panics when a real program does not do what it should.
+fn run(section: &Section, short: bool) -> Outcome {
+    std::panic::catch_unwind(|| (section.run)(short)).unwrap_or_else(|_| Err("it panicked, see above".into()))
 }
