@@ -7,12 +7,16 @@
 
 mod agent;
 mod append;
+mod broker;
+mod drain;
 mod edge;
 mod figure;
 mod fill;
 mod host;
 mod median;
+mod packets;
 mod passes;
+mod raw;
 mod scratch;
 mod start;
 #[path = "../../tests/support/mod.rs"]
@@ -26,7 +30,7 @@ use figure::{Outcome, Report, Section};
 
 /// In the order of the report.
 const SECTIONS: &[Section] =
-    &[append::SECTION, start::SECTION, passes::SECTION, wire::SECTION, agent::SECTION, edge::SECTION];
+    &[append::SECTION, start::SECTION, drain::SECTION, passes::SECTION, wire::SECTION, agent::SECTION, edge::SECTION];
 
 const USAGE: &str = "usage: cargo bench [-- [--only SECTION[,SECTION]] [--short] [--json FILE] [--list]]
 
