@@ -29,8 +29,16 @@ use std::process::ExitCode;
 use figure::{Outcome, Report, Section};
 
 /// In the order of the report.
-const SECTIONS: &[Section] =
-    &[append::SECTION, start::SECTION, drain::SECTION, passes::SECTION, wire::SECTION, agent::SECTION, edge::SECTION];
+#[rustfmt::skip]
+const SECTIONS: &[Section] = &[
+    append::SECTION,
+    start::SECTION,
+    drain::SECTION,
+    passes::SECTION,
+    wire::SECTION,
+    agent::SECTION,
+    edge::SECTION,
+];
 
 const USAGE: &str = "usage: cargo bench [-- [--only SECTION[,SECTION]] [--short] [--json FILE] [--list]]
 
