@@ -63,7 +63,7 @@ const METRICS: &[MetricSpec] = &[
     MetricSpec::gauge(NAME, "inodes_utilization", "1")
         .is("system.filesystem.inode.utilization", "inodes_usage / inodes_limit"),
     MetricSpec::gauge(NAME, "read_only", "1")
-        .is("system.filesystem.read_only", "whether it is mounted, or was remounted after an error, read-only"),
+        .is("system.filesystem.read_only", "whether the file system is read-only, from its mount on or after an error"),
 ];
 
 const DEFAULT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
@@ -305,12 +305,12 @@ fn parse(line: &[u8]) -> Option<Mount> {
     let device = words.next()?.to_vec();
     let root = words.next()?;
     let path = unescape(words.next()?);
-    let options = words.next()?;
     let mut words = words.skip_while(|word| *word != b"-").skip(1);
     let kind = text::clean(words.next()?, 64);
     let source = text::clean(&unescape(words.next()?), 255);
-    let read_only = |options: &[u8]| options.split(|&b| b == b',').any(|o| o == b"ro");
-    let read_only = read_only(options) || words.next().is_some_and(read_only);
+    // The file system's own options. Those of the mount, before the dash, are `ro` for all of them in a service with
+    // ProtectSystem=strict, and say nothing of the host.
+    let read_only = words.next().is_some_and(|options| options.split(|&b| b == b',').any(|o| o == b"ro"));
     path.starts_with(b"/").then_some(Mount { path, device, bind: root != b"/", kind, source, read_only })
 }
 

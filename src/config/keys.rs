@@ -100,6 +100,13 @@ const HOST: &[Key] = &[
     ),
     key("site", Kind::Name, "\"default\"", "A group of hosts; a level of every topic."),
     open("prefix", Kind::Text, "\"company/metrics\"", "Up to three topic levels put before all topics."),
+    key(
+        "root",
+        Kind::Path,
+        "\"/\"",
+        "Where the root directory of the host to measure is mounted, for an agent in a container: \"/host\" after \
+         docker run -v /:/host:ro,rslave. Scripts run in the container all the same.",
+    ),
 ];
 
 const BROKER: &[Key] = &[

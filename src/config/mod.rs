@@ -72,6 +72,8 @@ pub struct Host {
     pub site: String,
     /// Without slashes at its ends; empty for none.
     pub prefix: String,
+    /// Where the host's root directory is: `/`, or its mount in the agent's container.
+    pub root: PathBuf,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! `[host]`, `[outbox]`, `[uplink]`, `[log]`, `[agent]`: from keys to checked values, and what must fit across sections.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::problem::Origin;
@@ -14,13 +15,24 @@ pub(super) fn host(mut section: Section, reader: &mut Reader<'_>) -> Option<Host
     let id = reader.text(&mut section, "id");
     let site = reader.text(&mut section, "site");
     let prefix = reader.text(&mut section, "prefix").unwrap_or_default();
+    let root = reader.path(&mut section, "root");
     reader.finish(section);
     let site = site?;
     if site.starts_with('_') {
         reader.error("host.site", format!("{site:?} starts with '_', which is reserved"), "drop the underscore");
     }
     check_prefix(&prefix, reader);
-    Some(Host { id, site, prefix: prefix.trim_matches('/').to_owned() })
+    let root = root?;
+    check_root(&root, reader);
+    Some(Host { id, site, prefix: prefix.trim_matches('/').to_owned(), root })
+}
+
+/// A mount that is missing would show an empty host instead of the one that was meant.
+fn check_root(root: &Path, reader: &mut Reader<'_>) {
+    if root != Path::new("/") && !root.join("proc/stat").exists() {
+        let message = format!("{} is not the root directory of a host: it has no proc/stat", root.display());
+        reader.error("host.root", message, "mount the host's / there: docker run -v /:/host:ro,rslave");
+    }
 }
 
 fn check_prefix(prefix: &str, reader: &mut Reader<'_>) {

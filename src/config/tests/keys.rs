@@ -195,6 +195,7 @@ fn limits_and_units_are_checked() {
         ("[host]\nprefix = \"a//b\"", "may hold only"),
         ("[host]\nprefix = \"a/+\"", "may hold only"),
         ("[host]\nprefix = \"_hubs\"", "reserved"),
+        ("[host]\nroot = \"/no/such/host\"", "/no/such/host is not the root directory of a host"),
         ("[agent]\nstop_timeout = \"1ms\"", "1ms is outside 1s to 10m"),
     ] {
         let message = error(with_broker(text));
@@ -253,4 +254,14 @@ fn nearest_finds_slips_and_nothing_far() {
         assert_eq!(nearest(word, &names), found, "{word}");
     }
     assert_eq!(nearest(&"x".repeat(100_000), &names), None);
+}
+
+#[test]
+fn the_host_to_measure_may_be_mounted_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("proc")).unwrap();
+    std::fs::write(dir.path().join("proc/stat"), "cpu").unwrap();
+    let checked = with_broker(&format!("[host]\nroot = \"{}\"", dir.path().display())).unwrap();
+    assert_eq!(checked.config.host.root, dir.path());
+    assert_eq!(with_broker("").unwrap().config.host.root, Path::new("/"));
 }
