@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::problem::Origin;
 use super::reader::{Reader, Section, quote};
-use super::{Agent, Collector, Drop, Host, Log, LogFormat, MAX_NAME, Outbox, Uplink, units};
+use super::{Agent, Collector, Drop, Host, Log, LogFormat, MAX_NAME, Outbox, Rate, Uplink, keys, units};
 
 /// Topics stay below this, see the wire contract.
 const MAX_TOPIC: usize = 200;
@@ -89,7 +89,8 @@ fn default_max_bytes(file_system: Option<u64>) -> u64 {
 }
 
 pub(super) fn uplink(mut section: Section, reader: &mut Reader<'_>) -> Option<Uplink> {
-    let history_rate = reader.size(&mut section, "history_rate");
+    let history_rate = reader.rate(&mut section, "history_rate");
+    let idle_batches = history_rate == Some(Rate::Unlimited) && reader.given(&section, "history_batches");
     let history_batches = reader.int(&mut section, "history_batches");
     let in_flight = reader.int(&mut section, "in_flight");
     let in_flight_bytes = reader.size(&mut section, "in_flight_bytes");
@@ -106,6 +107,10 @@ pub(super) fn uplink(mut section: Section, reader: &mut Reader<'_>) -> Option<Up
         reconnect_min: reconnect_min?,
         reconnect_max: reconnect_max?,
     };
+    if idle_batches {
+        let message = format!("it does not count beside history_rate = {:?}", keys::UNLIMITED);
+        reader.warn("uplink.history_batches", message, "leave it out, or give history_rate a number");
+    }
     if uplink.reconnect_min > uplink.reconnect_max {
         reader.error("uplink.reconnect_min", "it is longer than reconnect_max", "make it the shorter of the two");
     }
