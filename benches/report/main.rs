@@ -3,16 +3,25 @@
 //! Figures that matter are ratios of two things measured side by side in this run, as medians; absolute times are
 //! printed for orientation and mean little on another machine. Nothing here passes or fails on a time.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the report is the output")]
+#![expect(clippy::disallowed_methods, reason = "measures real time")]
 
+mod broker;
+mod drain;
 mod edge;
 mod figure;
+mod fill;
+mod host;
+mod median;
+mod packets;
+mod raw;
+mod scratch;
 
 use std::process::ExitCode;
 
 use figure::{Report, Section};
 
 /// In the order of the report.
-const SECTIONS: &[Section] = &[edge::SECTION];
+const SECTIONS: &[Section] = &[drain::SECTION, edge::SECTION];
 
 const USAGE: &str = "usage: cargo bench [-- [--only SECTION[,SECTION]] [--short] [--json FILE] [--list]]
 
@@ -39,6 +48,7 @@ fn main() -> ExitCode {
         eprintln!("there is no section {unknown:?}\n{USAGE}");
         return ExitCode::from(2);
     }
+    scratch::clear();
     let mut report = Report::new(options.short);
     let mut code = ExitCode::SUCCESS;
     for section in SECTIONS {
@@ -54,6 +64,7 @@ fn main() -> ExitCode {
             }
         }
     }
+    scratch::clear();
     if let Err(why) = report.write(options.json.as_deref()) {
         eprintln!("the report cannot be written: {why}");
         return ExitCode::FAILURE;
