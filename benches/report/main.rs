@@ -14,6 +14,8 @@ mod host;
 mod median;
 mod packets;
 mod raw;
+mod relay;
+mod rtt;
 mod scratch;
 
 use std::process::ExitCode;
@@ -21,7 +23,7 @@ use std::process::ExitCode;
 use figure::{Report, Section};
 
 /// In the order of the report.
-const SECTIONS: &[Section] = &[drain::SECTION, edge::SECTION];
+const SECTIONS: &[Section] = &[drain::SECTION, rtt::SECTION, edge::SECTION];
 
 const USAGE: &str = "usage: cargo bench [-- [--only SECTION[,SECTION]] [--short] [--json FILE] [--list]]
 
