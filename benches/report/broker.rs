@@ -55,10 +55,6 @@ impl Broker {
         Ok(())
     }
 
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// The client's side of TLS.
     pub fn tls(&self) -> TlsFiles {
         let own = |suffix: &str| self.dir.join(format!("{HOST}.{suffix}"));

@@ -17,6 +17,8 @@ mod median;
 mod packets;
 mod passes;
 mod raw;
+mod relay;
+mod rtt;
 mod scratch;
 mod start;
 #[path = "../../tests/support/mod.rs"]
@@ -34,6 +36,7 @@ const SECTIONS: &[Section] = &[
     append::SECTION,
     start::SECTION,
     drain::SECTION,
+    rtt::SECTION,
     passes::SECTION,
     wire::SECTION,
     agent::SECTION,

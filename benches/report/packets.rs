@@ -1,6 +1,7 @@
-//! The publishes that the agent makes of a backlog, byte for byte, for a client that only has to send them.
+//! The publishes that the uplink makes of a backlog, for a client that only has to send them.
 //!
-//! The uplink's own state machine is run over the outbox, with every publish answered as soon as the window is full.
+//! The uplink's own state machine is run over the outbox, with every load answered at once and every publish as soon as the
+//! window is full. The running agent packs less into one when a load is late: the same records, more packets.
 
 use std::collections::VecDeque;
 use std::error::Error;
