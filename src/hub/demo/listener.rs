@@ -135,7 +135,7 @@ impl Listener {
 
 fn options(port: u16, tls: TlsFiles) -> anyhow::Result<Options> {
     let topics = HubTopics::new("")?;
-    let [status, ..] = topics.host_filters();
+    let [status, _, event] = topics.host_filters();
     Ok(Options {
         url: BrokerUrl::parse(&format!("mqtts://localhost:{port}"), false)?,
         tls,
@@ -143,7 +143,7 @@ fn options(port: u16, tls: TlsFiles) -> anyhow::Result<Options> {
         client_id: super::broker::HUB.to_owned(),
         prefix: String::new(),
         needed: topics.data_filters(None)?.into_iter().chain([status]).collect(),
-        wanted: Vec::new(),
+        wanted: vec![event],
         alone: true,
         filter: Filter::default(),
         show: Show::Lines { summary: false },
