@@ -87,8 +87,10 @@ done
 printf '%s\n' "$tree" | sed 's, (\*)$,,' | sort -u | wc -l | xargs echo "crates in the edge build:"
 
 stage "build"
-cargo build --quiet --features schema
 cargo test --quiet --features schema --no-run
+
+stage "benches: every section once, with small amounts"
+cargo bench --quiet --profile dev --features schema --bench report -- --short >/dev/null
 
 stage "tests"
 # A session of its own, so that whatever a test may have left running can be found and ended.

@@ -63,7 +63,7 @@ const METRICS: &[MetricSpec] = &[
     MetricSpec::gauge(NAME, "inodes_utilization", "1")
         .is("system.filesystem.inode.utilization", "inodes_usage / inodes_limit"),
     MetricSpec::gauge(NAME, "read_only", "1")
-        .is("system.filesystem.read_only", "whether it is mounted, or was remounted after an error, read-only"),
+        .is("system.filesystem.read_only", "whether the file system is read-only, from its mount on or after an error"),
 ];
 
 const DEFAULT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
@@ -137,6 +137,11 @@ impl Mount {
         &self.kind
     }
 
+    /// Its `statvfs` is left to a thread. `fuseblk` is a local disk behind a daemon, such as NTFS.
+    fn may_hang(&self) -> bool {
+        self.is_network() || self.kind == "fuseblk"
+    }
+
     fn is_network(&self) -> bool {
         NETWORK.contains(&self.kind.as_str()) || self.kind == "fuse" || self.kind.starts_with("fuse.")
     }
@@ -188,6 +193,17 @@ struct Filesystems {
     types: BTreeSet<String>,
     network: bool,
     prober: Prober,
+    table: Table,
+}
+
+/// What the last `mountinfo` came to: the table rarely changes, and reading it is most of a run.
+#[derive(Default)]
+struct Table {
+    text: Vec<u8>,
+    local: Vec<Mount>,
+    remote: Vec<Mount>,
+    /// Mount points that are asked for and are none.
+    missing: Vec<Vec<u8>>,
 }
 
 fn build(params: &Params) -> Result<Box<dyn Collector>, ParamError> {
@@ -201,6 +217,7 @@ fn build(params: &Params) -> Result<Box<dyn Collector>, ParamError> {
         types: params.list("types").iter().cloned().collect(),
         network: params.bool("network").unwrap_or(false),
         prober: Prober::new(params.duration("timeout").unwrap_or(DEFAULT_TIMEOUT)),
+        table: Table::default(),
     }))
 }
 
@@ -212,18 +229,20 @@ impl Collector for Filesystems {
             slot => slot.insert(ProcFile::new(rel.clone())),
         };
         let text = file.read(ctx.host)?;
-        let mounts: Vec<Mount> = text::lines(text).filter_map(parse).collect();
-        if mounts.is_empty() {
-            let first = text::lines(text).next().unwrap_or_default();
-            return Err(text::malformed(&rel, "at least one mount", first));
+        if text != self.table.text || text.is_empty() {
+            let mounts: Vec<Mount> = text::lines(text).filter_map(parse).collect();
+            if mounts.is_empty() {
+                let first = text::lines(text).next().unwrap_or_default();
+                return Err(text::malformed(&rel, "at least one mount", first));
+            }
+            let text = text.to_vec();
+            self.table = self.read(text, mounts);
         }
-        let chosen = self.choose(mounts);
-        for path in self.only.iter().filter(|path| !chosen.iter().any(|mount| mount.path == **path)) {
+        for path in &self.table.missing {
             let message = format!("nothing is mounted at {}", text::excerpt(path));
             out.fail(NAME, RunError::new(ErrorKind::Unsupported, message)).tag("mountpoint", text::name(path));
         }
-        let (remote, local): (Vec<_>, Vec<_>) = chosen.into_iter().partition(Mount::is_network);
-        for mount in &local {
+        for mount in &self.table.local {
             match ctx.host.statfs(mount.path()) {
                 Ok(stat) => mount.emit(&stat, out.add(NAME)),
                 Err(error) if self.only.contains(&mount.path) => mount.fail(&error, out),
@@ -231,12 +250,20 @@ impl Collector for Filesystems {
                 Err(_) => {}
             }
         }
-        self.prober.probe(ctx, remote, out);
+        self.prober.probe(ctx, &self.table.remote, out);
         Ok(())
     }
 }
 
 impl Filesystems {
+    fn read(&self, text: Vec<u8>, mounts: Vec<Mount>) -> Table {
+        let chosen = self.choose(mounts);
+        let missing = self.only.iter().filter(|path| !chosen.iter().any(|mount| mount.path == **path));
+        let missing = missing.cloned().collect();
+        let (remote, local) = chosen.into_iter().partition(Mount::may_hang);
+        Table { text, local, remote, missing }
+    }
+
     fn choose(&self, mounts: Vec<Mount>) -> Vec<Mount> {
         // Of several mounts at one place the last hides the others.
         let mut by_path: BTreeMap<Vec<u8>, (usize, Mount)> = BTreeMap::new();
@@ -278,12 +305,12 @@ fn parse(line: &[u8]) -> Option<Mount> {
     let device = words.next()?.to_vec();
     let root = words.next()?;
     let path = unescape(words.next()?);
-    let options = words.next()?;
     let mut words = words.skip_while(|word| *word != b"-").skip(1);
     let kind = text::clean(words.next()?, 64);
     let source = text::clean(&unescape(words.next()?), 255);
-    let read_only = |options: &[u8]| options.split(|&b| b == b',').any(|o| o == b"ro");
-    let read_only = read_only(options) || words.next().is_some_and(read_only);
+    // The file system's own options. Those of the mount, before the dash, are `ro` for all of them in a service with
+    // ProtectSystem=strict, and say nothing of the host.
+    let read_only = words.next().is_some_and(|options| options.split(|&b| b == b',').any(|o| o == b"ro"));
     path.starts_with(b"/").then_some(Mount { path, device, bind: root != b"/", kind, source, read_only })
 }
 

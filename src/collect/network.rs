@@ -120,7 +120,7 @@ impl Network {
     }
 }
 
-fn wants(only: &[String], name: &[u8]) -> bool {
+pub(super) fn wants(only: &[String], name: &[u8]) -> bool {
     if only.is_empty() {
         !SKIPPED.iter().any(|pattern| text::matches(pattern.as_bytes(), name))
     } else {

@@ -40,22 +40,22 @@ impl Prober {
     }
 
     /// Records what answers in time, what answered since the last run, and who is overdue.
-    pub(super) fn probe(&mut self, ctx: &Context<'_>, mounts: Vec<Mount>, out: &mut Points) {
+    pub(super) fn probe(&mut self, ctx: &Context<'_>, mounts: &[Mount], out: &mut Points) {
         self.take_late_answers(out);
         let mut asked = Vec::new();
         for mount in mounts {
             if let Some(waiting) = self.waiting.get(&mount.path) {
                 let waited = ctx.now.mono.saturating_sub(waiting.since);
                 if waited >= self.timeout {
-                    mount.report(overdue(&mount, waited), out);
+                    mount.report(overdue(mount, waited), out);
                 }
             } else if self.waiting.len() >= MAX_WAITING {
-                mount.report(not_asked(&mount), out);
+                mount.report(not_asked(mount), out);
             } else {
-                match ask(ctx, &mount) {
+                match ask(ctx, mount) {
                     Ok(answer) => {
                         asked.push(mount.path.clone());
-                        let waiting = Waiting { since: ctx.now.mono, answer, mount };
+                        let waiting = Waiting { since: ctx.now.mono, answer, mount: mount.clone() };
                         self.waiting.insert(waiting.mount.path.clone(), waiting);
                     }
                     Err(error) => mount.fail(&error, out),

@@ -1,6 +1,6 @@
 //! The history lane: load the oldest pending chunks, pack them into one paced message at a time.
 //!
-//! At most one load is outstanding and one load's chunks are held. Each reason to wait is either an input
+//! At most one load is outstanding, asked for while another's chunks are still held: reading and sending overlap. Each reason to wait is either an input
 //! that will come (an answer, a load) or a time, which is noted in `history_wake`; there is no third, so
 //! the lane neither spins nor sleeps for ever.
 
@@ -36,6 +36,8 @@ pub struct Loader {
     given_up_at: Duration,
     retry_at: Option<Duration>,
     chunks: VecDeque<Chunk>,
+    /// Something older is free again: what is asked for does not follow what is held, and is not kept.
+    void: bool,
 }
 
 impl Loader {
@@ -49,9 +51,17 @@ impl Loader {
         }
     }
 
-    /// Forgets the chunks; they can be loaded again.
+    /// Forgets the chunks, and those that are under way; they can be loaded again.
     pub fn clear(&mut self) {
         self.chunks.clear();
+        self.void = self.asked.is_some();
+    }
+
+    fn ask(&mut self, epoch: u64, range: RangeInclusive<u64>, max_bytes: usize, now: Duration) -> Action {
+        self.asked = Some((epoch, range.clone()));
+        self.given_up_at = now + LOAD_TIMEOUT;
+        self.void = false;
+        Action::Load { epoch, range, max_bytes }
     }
 }
 
@@ -81,6 +91,9 @@ impl Uplink {
         }
         if !self.suspects.is_empty() && !self.suspects_may_go(now.mono) {
             return None;
+        }
+        if let Some(load) = self.read_ahead(now.mono) {
+            return Some(load);
         }
         loop {
             match self.next_history(now.mono) {
@@ -176,14 +189,26 @@ impl Uplink {
                 self.history_wake = self.loader.retry_at;
                 Next::Wait
             }
-            Some((epoch, range)) => {
-                self.loader.asked = Some((epoch, range.clone()));
-                self.loader.given_up_at = now + LOAD_TIMEOUT;
-                Next::Load(Action::Load { epoch, range, max_bytes: self.load_bytes() })
-            }
+            Some((epoch, range)) => Next::Load(self.loader.ask(epoch, range, self.load_bytes(), now)),
             None if self.losses_may_go(now) => Next::Losses,
             None => Next::Wait,
         }
+    }
+
+    /// What follows the held chunks, while no more than one load of them is held.
+    fn read_ahead(&mut self, now: Duration) -> Option<Action> {
+        let loader = &self.loader;
+        let last = loader.chunks.back()?;
+        let idle = loader.asked.is_none() && loader.retry_at.is_none_or(|at| at <= now);
+        let ordinary = self.suspects.is_empty() && self.history_gate.is_open();
+        let max_bytes = self.load_bytes();
+        if !idle || !ordinary || loader.bytes() > max_bytes || loader.chunks.len() > MAX_CHUNKS / 2 {
+            return None;
+        }
+        let (epoch, free) = self.delivery.oldest_free()?;
+        let next = last.last() + 1;
+        (epoch == last.epoch && free.contains(&next))
+            .then(|| self.loader.ask(epoch, next..=*free.end(), max_bytes, now))
     }
 
     fn load_bytes(&self) -> usize {
@@ -327,8 +352,8 @@ impl Uplink {
         if let Some(first) = chunks.first().filter(|c| self.delivery.oldest_pending() == Some((epoch, c.first))) {
             self.oldest = first_time(first).map(|ts| (epoch, first.first, ts));
         }
-        if self.link.up().is_some() {
-            self.loader.chunks = chunks.into();
+        if self.link.up().is_some() && !std::mem::take(&mut self.loader.void) {
+            self.loader.chunks.extend(chunks);
             self.loader.chunks.truncate(MAX_CHUNKS);
         }
     }

@@ -52,9 +52,9 @@ use suspects::Suspects;
 use window::{Room, Route, Window};
 
 /// P5: bytes that an uplink with default settings may hold, whatever the backlog: 64 KiB of waiting live
-/// chunks, 64 KiB of loaded history, one message being built (64 KiB, three times that as JSON), and seqs:
+/// chunks, two loads of 64 KiB of history, one message being built (64 KiB, three times that as JSON), and seqs:
 /// 4,096 pending ranges, 2,048 resting suspects, 1,024 losses and a window's bookkeeping, at most 512 KiB together.
-pub const MEMORY_CEILING: usize = (64 + 64 + 4 * 64 + 512) << 10;
+pub const MEMORY_CEILING: usize = (64 + 2 * 64 + 4 * 64 + 512) << 10;
 
 /// Brokers with a smaller packet limit than any stored value needs would otherwise starve the window.
 const MIN_IN_FLIGHT_BYTES: usize = 32 << 10;

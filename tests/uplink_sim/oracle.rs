@@ -13,8 +13,8 @@ use super::outbox::SimOutbox;
 
 pub type Check = Result<(), String>;
 
-/// A full live queue and one load.
-const RECORDS_HELD: usize = 128 << 10;
+/// A full live queue and two loads.
+const RECORDS_HELD: usize = 192 << 10;
 
 /// A publish that the uplink has not been answered.
 pub struct Flight {
