@@ -18,8 +18,8 @@ pub(super) struct Books {
     pub declared: Seqs,
     /// Arrivals of what had arrived before.
     pub duplicates: u64,
-    /// Why the outbox could not be read in full; each makes the account worthless.
-    pub unreadable: Vec<String>,
+    /// Why the outbox does not tell the whole story; each makes the account worthless.
+    pub doubts: Vec<String>,
 }
 
 /// One row of the table.
@@ -38,7 +38,7 @@ pub(super) struct Row {
 
 impl Books {
     pub fn close(&self) -> Row {
-        let mut wrong = self.unreadable.clone();
+        let mut wrong = self.doubts.clone();
         let strays = without(&self.delivered, &self.recorded);
         if count(&strays) > 0 {
             wrong.push(format!("delivered, but in no outbox: {}", text(&strays)));
@@ -53,13 +53,7 @@ impl Books {
             silent,
             wrong,
         };
-        if row.recorded == 0 {
-            return Row { wrong: vec!["nothing was recorded".to_owned()], ..row };
-        }
-        if row.recorded != row.delivered + row.declared + row.lost() && row.wrong.is_empty() {
-            return Row { wrong: vec!["recorded is not the sum of the others".to_owned()], ..row };
-        }
-        row
+        row.checked()
     }
 
     /// Recorded and not delivered so far.
@@ -69,6 +63,16 @@ impl Books {
 }
 
 impl Row {
+    fn checked(mut self) -> Self {
+        if self.recorded == 0 {
+            self.wrong.push("nothing was recorded".to_owned());
+        }
+        if self.recorded != self.delivered + self.declared + self.lost() && self.wrong.is_empty() {
+            self.wrong.push("recorded is not the sum of the others".to_owned());
+        }
+        self
+    }
+
     pub fn lost(&self) -> u64 {
         count(&self.silent)
     }
@@ -184,8 +188,8 @@ mod tests {
     #[test]
     fn an_unreadable_outbox_is_not_good() {
         let all = seqs(&[(1, 1, 10)]);
-        let unreadable = vec!["segment 1: damaged".to_owned()];
-        let books = Books { recorded: all.clone(), delivered: all, unreadable, ..Books::default() };
+        let doubts = vec!["segment 1: damaged".to_owned()];
+        let books = Books { recorded: all.clone(), delivered: all, doubts, ..Books::default() };
         assert!(!books.close().good());
     }
 

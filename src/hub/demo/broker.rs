@@ -13,8 +13,9 @@ use async_trait::async_trait;
 use rmqtt::context::ServerContext;
 use rmqtt::hook::{Handler, HookResult, Parameter, ReturnType, Type};
 use rmqtt::net::Builder;
+use rmqtt::retain::{DefaultRetainStorage, RetainStorage};
 use rmqtt::server::MqttServer;
-use rmqtt::types::{AuthResult, PublishAclResult};
+use rmqtt::types::{AuthResult, PublishAclResult, Retain, TopicFilter, TopicName};
 
 use super::front::Guests;
 use crate::wire::{DecodeLimits, Envelope, decode_envelope};
@@ -72,6 +73,7 @@ pub(super) async fn start(guests: Guests, thief: Thief) -> anyhow::Result<Socket
         hooks.add(kind, Box::new(rules.clone())).await;
     }
     hooks.start().await;
+    *context.extends.retain_mut().await = Box::new(Retained(DefaultRetainStorage::new()));
     let listener = Builder::new()
         .name("demo")
         .laddr((Ipv4Addr::LOCALHOST, 0).into())
@@ -87,6 +89,32 @@ pub(super) async fn start(guests: Guests, thief: Thief) -> anyhow::Result<Socket
     let server = MqttServer::new(context).listener_by_id(listener, 1).build();
     tokio::spawn(server.run());
     Ok(address)
+}
+
+/// The broker's own store of retained messages, in memory, which it leaves off unless a plug-in turns it on.
+struct Retained(DefaultRetainStorage);
+
+#[async_trait]
+impl RetainStorage for Retained {
+    fn enable(&self) -> bool {
+        true
+    }
+
+    async fn set(&self, topic: &TopicName, retain: Retain, expiry: Option<Duration>) -> rmqtt::Result<()> {
+        self.0.set_with_timeout(topic, retain, expiry).await
+    }
+
+    async fn get(&self, filter: &TopicFilter) -> rmqtt::Result<Vec<(TopicName, Retain)>> {
+        self.0.get_message(filter).await
+    }
+
+    async fn count(&self) -> isize {
+        self.0.count().await
+    }
+
+    async fn max(&self) -> isize {
+        self.0.max().await
+    }
 }
 
 #[derive(Clone)]
