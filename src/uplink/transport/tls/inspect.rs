@@ -26,7 +26,7 @@ pub fn inspect_file(path: &Path) -> Result<CertificateInfo, TlsError> {
     inspect(&super::certificates("certificate", path)?[0], path)
 }
 
-pub(super) fn inspect(certificate: &CertificateDer<'_>, path: &Path) -> Result<CertificateInfo, TlsError> {
+pub(crate) fn inspect(certificate: &CertificateDer<'_>, path: &Path) -> Result<CertificateInfo, TlsError> {
     let parsed = Certificate::from_der(certificate).map_err(|e| TlsError::BadCertificate {
         what: "certificate",
         path: path.into(),
