@@ -17,9 +17,9 @@ use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 pub(super) use inspect::date;
-pub use inspect::{CertificateInfo, inspect_file};
 #[cfg(feature = "demo")]
 pub(crate) use inspect::inspect;
+pub use inspect::{CertificateInfo, inspect_file};
 pub use time::{RELEASED_S, VerificationTime};
 
 /// No certificate or key file is this long; guards against a path that names a disk.
