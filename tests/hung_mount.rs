@@ -120,7 +120,7 @@ fn decode(hex: &str) -> Record {
 }
 
 fn is_about(record: &Record, mountpoint: &str) -> bool {
-    record.name == "system.filesystem" && record.tags.get("mountpoint").is_some_and(|tag| tag.to_string() == mountpoint)
+    record.name == "system.filesystem" && record.tags.get("mountpoint").is_some_and(|tag| **tag == *mountpoint)
 }
 
 fn threads(pid: u32) -> usize {
