@@ -16,6 +16,8 @@ pub(super) struct Books {
     pub delivered: Seqs,
     /// Declared by the host, as heard by the hub.
     pub declared: Seqs,
+    /// Waiting in the outbox for the agent's next start, by its own files.
+    pub held: Seqs,
     /// Arrivals of what had arrived before.
     pub duplicates: u64,
     /// Why the outbox does not tell the whole story; each makes the account worthless.
@@ -30,7 +32,9 @@ pub(super) struct Row {
     pub duplicates: u64,
     /// Recorded, declared lost, and not delivered.
     pub declared: u64,
-    /// Recorded, and neither delivered nor declared.
+    /// Recorded, neither delivered nor declared, and kept to be sent at the next start.
+    pub held: Seqs,
+    /// Recorded, and none of these.
     pub silent: Seqs,
     /// Delivered and never recorded, or why the outbox cannot be trusted: the numbers mean nothing then.
     pub wrong: Vec<String>,
@@ -44,12 +48,14 @@ impl Books {
             wrong.push(format!("delivered, but in no outbox: {}", text(&strays)));
         }
         let missing = without(&self.recorded, &self.delivered);
-        let silent = without(&missing, &self.declared);
+        let undeclared = without(&missing, &self.declared);
+        let silent = without(&undeclared, &self.held);
         let row = Row {
             recorded: count(&self.recorded),
             delivered: count(&self.delivered),
             duplicates: self.duplicates,
-            declared: count(&missing) - count(&silent),
+            declared: count(&missing) - count(&undeclared),
+            held: without(&undeclared, &silent),
             silent,
             wrong,
         };
@@ -67,7 +73,7 @@ impl Row {
         if self.recorded == 0 {
             self.wrong.push("nothing was recorded".to_owned());
         }
-        if self.recorded != self.delivered + self.declared + self.lost() && self.wrong.is_empty() {
+        if self.recorded != self.delivered + self.declared + count(&self.held) + self.lost() && self.wrong.is_empty() {
             self.wrong.push("recorded is not the sum of the others".to_owned());
         }
         self
@@ -175,6 +181,15 @@ mod tests {
         // Another epoch's declaration excuses nothing.
         let row = books(seqs(&[(1, 1, 10)]), seqs(&[(1, 1, 7)]), seqs(&[(2, 8, 10)]));
         assert_eq!((row.declared, text(&row.silent).as_str()), (0, "seqs 8..10"));
+    }
+
+    #[test]
+    fn what_waits_for_the_next_start_is_not_lost_and_what_was_settled_does_not_wait() {
+        let (recorded, delivered) = (seqs(&[(1, 1, 10)]), seqs(&[(1, 1, 3), (1, 5, 8)]));
+        let row = Books { recorded, delivered, held: seqs(&[(1, 8, 10)]), ..Books::default() }.close();
+        assert_eq!((text(&row.held).as_str(), text(&row.silent).as_str()), ("seqs 9..10", "seq 4"));
+        assert_eq!((row.recorded, row.delivered + count(&row.held) + row.lost()), (10, 10));
+        assert!(!row.good());
     }
 
     #[test]

@@ -145,21 +145,25 @@ struct Exported {
     seq: u64,
 }
 
-/// Every record in the outbox of an agent that has ended, settled or not, and what casts doubt on it.
-pub(super) fn recorded(dir: &Path) -> anyhow::Result<(Seqs, Vec<String>)> {
-    let (seqs, mut doubts) = read(dir)?;
-    doubts.extend(inspect::verify(&FileDisk, dir)?.problems);
-    let held: u64 = inspect::view(&FileDisk, dir)?.epochs.iter().map(|epoch| epoch.held).sum();
-    if held > 0 {
-        doubts.push(format!(
-            "{held} records were not acknowledged before the stop and wait in the outbox for the next start; \
-             run the demo again"
-        ));
-    }
-    Ok((seqs, doubts))
+/// What the outbox of an agent that has ended says.
+pub(super) struct Stored {
+    /// Every record in it, settled or not.
+    pub recorded: Seqs,
+    /// Of these, what waits for the next start: not acknowledged before the stop.
+    pub held: Seqs,
+    /// What casts doubt on it.
+    pub doubts: Vec<String>,
 }
 
-/// The same while an agent writes to it, of what can be read now.
+pub(super) fn ended(dir: &Path) -> anyhow::Result<Stored> {
+    let (recorded, mut doubts) = read(dir)?;
+    doubts.extend(inspect::verify(&FileDisk, dir)?.problems);
+    let view = inspect::view(&FileDisk, dir)?;
+    let held = view.epochs.into_iter().map(|epoch| (epoch.epoch, epoch.held_seqs)).filter(|(_, held)| !held.is_empty());
+    Ok(Stored { recorded, held: held.collect(), doubts })
+}
+
+/// Every record in an outbox while an agent writes to it, of what can be read now.
 pub(super) fn stored(dir: &Path) -> anyhow::Result<Seqs> {
     read(dir).map(|(seqs, _)| seqs)
 }

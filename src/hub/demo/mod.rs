@@ -264,8 +264,8 @@ impl Stage {
     async fn finish(&mut self) -> anyhow::Result<bool> {
         let mut rows: Vec<(&'static str, Row)> = Vec::new();
         for (host, agent) in self.agents.iter().enumerate() {
-            let (recorded, doubts) = agents::recorded(&agent.outbox())?;
-            rows.push((agent.host, Books { recorded, doubts, ..self.books(host) }.close()));
+            let agents::Stored { recorded, held, doubts } = agents::ended(&agent.outbox())?;
+            rows.push((agent.host, Books { recorded, held, doubts, ..self.books(host) }.close()));
         }
         self.screen.table(&rows);
         let bad = self.listener.heard().bad;
@@ -359,6 +359,7 @@ impl Stage {
                 delivered: known.delivered.clone(),
                 declared: known.declared.clone(),
                 duplicates: known.duplicates,
+                held: Seqs::new(),
                 doubts: Vec::new(),
             },
         }

@@ -221,12 +221,12 @@ fn brief(at: Duration, rows: &[Shown]) -> String {
 
 fn table(style: Style, rows: &[(&'static str, Row)]) -> String {
     let heading = format!(
-        "  {:<8}{:>10}{:>11}{:>20}{:>15}{:>16}",
+        "  {:<8}{:>10}{:>11}{:>20}{:>15}{:>14}",
         "host", "recorded", "delivered", "duplicates removed", "declared lost", "silently lost"
     );
     let mut out = format!("\n{}\n", style.paint(BOLD, &heading));
     for (host, row) in rows {
-        let lost = style.alarm(row.lost(), &format!("{:>16}", grouped(row.lost())));
+        let lost = style.alarm(row.lost(), &format!("{:>14}", grouped(row.lost())));
         writeln!(
             out,
             "  {host:<8}{:>10}{:>11}{:>20}{:>15}{lost}",
@@ -239,6 +239,10 @@ fn table(style: Style, rows: &[(&'static str, Row)]) -> String {
     }
     out.push('\n');
     for (host, row) in rows {
+        if !row.held.is_empty() {
+            let what = format!("  {host}: {} wait in its outbox for its next start (not lost)", text(&row.held));
+            writeln!(out, "{}", style.paint(DIM, &what)).expect("a String takes all");
+        }
         if row.lost() > 0 {
             let what = format!("  SILENTLY LOST: {host} {}", text(&row.silent));
             writeln!(out, "{}", style.paint(RED, &what)).expect("a String takes all");
