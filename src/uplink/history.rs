@@ -1,8 +1,8 @@
 //! The history lane: load the oldest pending chunks, pack them into one paced message at a time.
 //!
-//! At most one load is outstanding, asked for while another's chunks are still held: reading and sending overlap. Each reason to wait is either an input
-//! that will come (an answer, a load) or a time, which is noted in `history_wake`; there is no third, so
-//! the lane neither spins nor sleeps for ever.
+//! At most one load is outstanding, asked for while another's chunks are still held: reading and sending overlap.
+//! Each reason to wait is either an input that will come (an answer, a load) or a time, which is noted in
+//! `history_wake`; there is no third, so the lane neither spins nor sleeps for ever.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
