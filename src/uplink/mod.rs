@@ -37,6 +37,7 @@ pub use io::{
     Action, CloseReason, Compression, Encoding, EpochView, Input, Limits, Pace, Settings, Severity, Unheard, Will,
 };
 pub use live::LIVE_BYTES;
+pub use squeeze::MAX_STORED;
 
 use crate::clock::Now;
 use crate::record::ClockContext;

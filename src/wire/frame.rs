@@ -9,7 +9,7 @@ pub(super) const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 #[cfg(feature = "zstd")]
 const WORTH_IT: usize = 256;
 
-/// On batches of records the levels above are no smaller and cost more time and memory.
+/// Level 3 makes batches of records a seventh smaller for four times the time.
 #[cfg(feature = "zstd")]
 const LEVEL: i32 = 1;
 
