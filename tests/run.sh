@@ -29,9 +29,9 @@ packages_missing() {
     command -v mosquitto_sub >/dev/null || echo mosquitto-clients
     command -v openssl >/dev/null || echo openssl
     command -v unshare >/dev/null && command -v setsid >/dev/null || echo util-linux
-    if ! python3 -c 'import msgpack, paho.mqtt.client' 2>/dev/null &&
-        ! /usr/bin/python3 -c 'import msgpack, paho.mqtt.client' 2>/dev/null; then
-        echo python3 python3-msgpack python3-paho-mqtt
+    if ! python3 -c 'import msgpack, paho.mqtt.client, zstandard' 2>/dev/null &&
+        ! /usr/bin/python3 -c 'import msgpack, paho.mqtt.client, zstandard' 2>/dev/null; then
+        echo python3 python3-msgpack python3-paho-mqtt python3-zstandard
     fi
     command -v node >/dev/null || echo nodejs
     command -v npm >/dev/null || echo npm
@@ -75,6 +75,7 @@ done
 stage "lints: as released, the edge build, and everything"
 cargo clippy --quiet -- -D warnings
 cargo clippy --quiet --no-default-features -- -D warnings
+cargo clippy --quiet --no-default-features --features zstd -- -D warnings
 cargo clippy --quiet --all-targets --features schema -- -D warnings
 
 stage "the edge build carries nothing of the hub's"
