@@ -6,6 +6,7 @@
 pub mod cli;
 pub mod filter;
 pub mod line;
+pub mod link;
 pub mod observer;
 pub mod read;
 pub mod summary;

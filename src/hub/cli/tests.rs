@@ -1,9 +1,15 @@
+use std::time::Duration;
+
 use clap::CommandFactory;
 use clap::error::ErrorKind;
 
+use super::connect::{duration, password};
 use super::*;
+use crate::hub::filter::Filter;
 use crate::hub::observer::Observer;
 use crate::hub::summary::{Run, Summary};
+use crate::hub::tail::{Options, Report};
+use crate::uplink::transport::tls::{Roots, TlsFiles};
 
 fn tail(args: &[&str]) -> Result<TailArgs, clap::Error> {
     let words = ["holdover-hub", "tail"].iter().chain(args);
@@ -24,18 +30,18 @@ fn the_definition_is_sound() {
 #[test]
 fn a_broker_is_enough() {
     let options = options(&["--broker", "mqtts://broker.example"]).unwrap();
-    assert_eq!(options.url.to_string(), "mqtts://broker.example:8883");
-    assert_eq!(options.needed, ["v1/+/+/m/+", "v1/+/+/h", "v1/+/+/status"]);
-    assert_eq!(options.wanted, ["v1/+/+/event"]);
-    assert_eq!(options.client_id, "holdover-tail-0000000000000abc");
-    assert_eq!(options.tls, TlsFiles { roots: Roots::System, identity: None });
+    assert_eq!(options.link.url.to_string(), "mqtts://broker.example:8883");
+    assert_eq!(options.link.needed, ["v1/+/+/m/+", "v1/+/+/h", "v1/+/+/status"]);
+    assert_eq!(options.link.wanted, ["v1/+/+/event"]);
+    assert_eq!(options.link.client_id, "holdover-tail-0000000000000abc");
+    assert_eq!(options.link.tls, TlsFiles { roots: Roots::System, identity: None });
     assert!(options.alone);
 }
 
 #[test]
 fn data_is_shared_in_a_group_and_status_is_not() {
     let options = options(&["--broker", "mqtts://b", "--prefix", "acme/x", "--share", "g"]).unwrap();
-    assert_eq!(options.needed, ["$share/g/acme/x/v1/+/+/m/+", "$share/g/acme/x/v1/+/+/h", "acme/x/v1/+/+/status"]);
+    assert_eq!(options.link.needed, ["$share/g/acme/x/v1/+/+/m/+", "$share/g/acme/x/v1/+/+/h", "acme/x/v1/+/+/status"]);
     assert!(!options.alone);
 }
 
@@ -99,8 +105,8 @@ fn the_environment_stands_in_for_flags_and_not_over_them() {
     };
     let args = tail(&["--broker", "mqtts://flag"]).unwrap().with_env(env);
     let options = args.options(0, false).unwrap();
-    assert_eq!(options.url.host(), "flag");
-    assert_eq!(options.tls.roots, Roots::File("/env/ca".into()));
+    assert_eq!(options.link.url.host(), "flag");
+    assert_eq!(options.link.tls.roots, Roots::File("/env/ca".into()));
     assert_eq!(options.prefix, "");
 }
 

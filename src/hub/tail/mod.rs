@@ -4,8 +4,6 @@
 //! after its lines were written out. Bounded: what is not written waits in a short queue, and when that is full no
 //! more is read from the connection.
 
-mod backoff;
-mod link;
 mod options;
 mod output;
 mod table;
@@ -18,11 +16,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
-use self::link::{Link, LinkEvent};
 pub use self::options::{Options, Report, Show, TailError};
 use self::output::{Output, Piece};
 use self::table::Table;
 use super::line::Line;
+use super::link::{Link, LinkError, LinkEvent};
 use super::observer::Observer;
 use super::summary::{Run, Summary};
 use super::text::json_line;
@@ -117,7 +115,7 @@ impl Tail {
         let now = clock::now();
         let seed = now.mono.as_nanos() as u64 ^ u64::from(std::process::id()).rotate_left(32);
         let table = match options.show {
-            Show::Table { color } => Some(Table::new(color, options.url.to_string())),
+            Show::Table { color } => Some(Table::new(color, options.link.url.to_string())),
             Show::Lines { .. } => None,
         };
         let mut tail = Self {
@@ -157,7 +155,7 @@ impl Tail {
             }
             written = self.output.written.recv() => Wake::Written(written),
             _ = self.output.pieces.reserve(), if !self.waiting.is_empty() => Wake::Room,
-            event = self.link.next(&self.options), if keeps_up => Wake::Link(event),
+            event = self.link.next(&self.options.link), if keeps_up => Wake::Link(event),
             _ = self.redraw.tick(), if self.table.is_some() => Wake::Redraw,
         }
     }
@@ -174,7 +172,7 @@ impl Tail {
                 self.draw();
                 Ok(None)
             }
-            Wake::NotConnected => Err(TailError::Unavailable(self.last_failure.clone())),
+            Wake::NotConnected => Err(LinkError::Unavailable(self.last_failure.clone()).into()),
             Wake::TimeIsUp => {
                 self.lingers = !self.options.linger.is_zero() && self.observer.has_open_gaps();
                 Ok(if self.lingers { None } else { Some(End::Asked) })
@@ -193,7 +191,7 @@ impl Tail {
             }
             LinkEvent::Listening { missing } => {
                 self.said = None;
-                self.say(&format!("listening on {}", self.options.url));
+                self.say(&format!("listening on {}", self.options.link.url));
                 if !missing.is_empty() {
                     self.say(&format!("the broker refused {}: going on without", missing.join(", ")));
                 }
@@ -206,7 +204,8 @@ impl Tail {
                 self.say_sometimes(&why, &format!("; trying again in {:.1} s", wait.as_secs_f64()));
                 self.last_failure = why;
             }
-            LinkEvent::Failed(error) => return Err(error),
+            LinkEvent::Failed(error) => return Err(error.into()),
+            LinkEvent::Acked { .. } => {}
         }
         if let Some(table) = &mut self.table {
             table.listening = self.link.listening;
@@ -323,7 +322,7 @@ impl Tail {
     async fn finish(mut self, mut end: End) -> Result<Report, TailError> {
         if !self.link.ever_listened && end == End::Asked {
             self.leave_table().await;
-            return Err(TailError::Unavailable(self.last_failure));
+            return Err(LinkError::Unavailable(self.last_failure).into());
         }
         let summary = self.summary();
         if self.options.show == (Show::Lines { summary: true }) {
@@ -335,7 +334,7 @@ impl Tail {
             end = self.flush().await?;
         }
         self.leave_table().await;
-        self.link.disconnect(&self.options, LAST_WORDS).await;
+        self.link.disconnect(&self.options.link, LAST_WORDS).await;
         Ok(Report { summary, reader_gone: end == End::ReaderGone })
     }
 
