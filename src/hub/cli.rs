@@ -2,12 +2,16 @@
 //!
 //! Owns the help texts, one file for each command.
 
+mod accounts;
 mod connect;
+mod ingest;
 mod tail;
 
 use clap::{Parser, Subcommand};
 
+pub use self::accounts::{AccountsError, GapsArgs, HostsArgs, ResendArgs, Said};
 pub use self::connect::{ArgsError, ConnectArgs};
+pub use self::ingest::IngestArgs;
 pub use self::tail::TailArgs;
 
 pub const EXIT_OK: u8 = 0;
@@ -21,7 +25,7 @@ pub const EXIT_REFUSED: u8 = 77;
 /// `EX_CONFIG`: a file cannot be used, or the broker's certificate is not the right one.
 pub const EXIT_CONFIG: u8 = 78;
 
-/// Subscriber side of Holdover: shows what hosts send, and proves what is missing.
+/// Subscriber side of Holdover: shows and stores what hosts send, and proves what is missing.
 #[derive(Debug, Parser)]
 #[command(name = "holdover-hub", version, disable_help_subcommand = true, arg_required_else_help = true)]
 pub struct Cli {
@@ -33,6 +37,14 @@ pub struct Cli {
 pub enum Command {
     /// Show records as they arrive: NDJSON when piped, a live table on a terminal.
     Tail(Box<TailArgs>),
+    /// Store every record once, acknowledge it to its host, and ask for what is missing.
+    Ingest(Box<IngestArgs>),
+    /// List the hosts of a hub and how complete they are.
+    Hosts(HostsArgs),
+    /// List what is missing and what was declared lost; exit 1 when something is missing.
+    Gaps(GapsArgs),
+    /// Have a host send records again, or declare them lost.
+    Resend(ResendArgs),
 }
 
 #[cfg(test)]

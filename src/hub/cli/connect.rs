@@ -56,6 +56,8 @@ pub struct ConnectArgs {
 pub enum ArgsError {
     #[error("no broker given; use --broker mqtts://host or set HOLDOVER_HUB_BROKER")]
     NoBroker,
+    #[error("{flag} is needed; give it or set HOLDOVER_HUB_{var}")]
+    Needed { flag: &'static str, var: &'static str },
     #[error("{flag} needs {other} as well")]
     Alone { flag: &'static str, other: &'static str },
     #[error("{flag}: {why}")]

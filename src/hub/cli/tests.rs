@@ -15,6 +15,7 @@ fn tail(args: &[&str]) -> Result<TailArgs, clap::Error> {
     let words = ["holdover-hub", "tail"].iter().chain(args);
     Cli::try_parse_from(words).map(|cli| match cli.command {
         Command::Tail(args) => *args,
+        other => panic!("{other:?}"),
     })
 }
 

@@ -195,6 +195,14 @@ impl Link {
         }
     }
 
+    /// Publishes handed over and not answered.
+    pub fn in_flight(&self) -> usize {
+        match &self.state {
+            State::Up { connection, .. } => connection.in_flight(),
+            State::Down { .. } => 0,
+        }
+    }
+
     /// The name of the present connection in what we say about ourselves.
     pub fn session(&self) -> String {
         presence::session(self.seed, self.attempts)

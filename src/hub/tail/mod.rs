@@ -22,6 +22,7 @@ use self::table::Table;
 use super::line::Line;
 use super::link::{Link, LinkError, LinkEvent};
 use super::observer::Observer;
+use super::repeats::Repeats;
 use super::summary::{Run, Summary};
 use super::text::json_line;
 use crate::clock;
@@ -35,8 +36,6 @@ const WAITING: usize = 64;
 const UNWRITTEN: usize = 16 << 20;
 /// For a piece that is left to write and for the broker, at the end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
-/// The same failure is said again after this long.
-const SAY_AGAIN: Duration = Duration::from_secs(30);
 const REDRAW: Duration = Duration::from_millis(250);
 
 /// Listens until `stop`, the count or the duration; writes to `to`.
@@ -104,7 +103,7 @@ struct Tail {
     lingers: bool,
     shown: u64,
     discarded: u64,
-    said: Option<(String, Instant, u64)>,
+    repeats: Repeats,
     last_failure: String,
 }
 
@@ -130,7 +129,7 @@ impl Tail {
             lingers: false,
             shown: 0,
             discarded: 0,
-            said: None,
+            repeats: Repeats::default(),
             last_failure: "not connected yet".to_owned(),
             table,
             options,
@@ -190,7 +189,7 @@ impl Tail {
                 }
             }
             LinkEvent::Listening { missing } => {
-                self.said = None;
+                self.repeats.over();
                 self.say(&format!("listening on {}", self.options.link.url));
                 if !missing.is_empty() {
                     self.say(&format!("the broker refused {}: going on without", missing.join(", ")));
@@ -294,20 +293,9 @@ impl Tail {
 
     /// Says `what` when it is news, else now and then with the number of times.
     fn say_sometimes(&mut self, what: &str, detail: &str) {
-        let now = Instant::now();
-        if let Some((last, at, times)) = &mut self.said
-            && last == what
-        {
-            *times += 1;
-            if now.saturating_duration_since(*at) < SAY_AGAIN {
-                return;
-            }
-            *at = now;
-            let text = format!("{what} ({times} times){detail}");
-            return self.say(&text);
+        if let Some(text) = self.repeats.say(what, detail, clock::now().mono) {
+            self.say(&text);
         }
-        self.said = Some((what.to_owned(), now, 1));
-        self.say(&format!("{what}{detail}"));
     }
 
     fn summary(&self) -> Summary {

@@ -1,0 +1,15 @@
+//! What one commit takes in: messages in the order of arrival, read and checked. Bounded by the loop.
+
+use crate::wire::{Envelope, Status};
+
+#[derive(Debug)]
+pub(super) enum Item {
+    Data { envelope: Envelope, topic: String },
+    Online(Box<Status>),
+    Offline { site: String, host: String, session: String },
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub items: Vec<Item>,
+}
