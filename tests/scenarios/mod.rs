@@ -8,6 +8,7 @@ mod broken_links;
 mod broker_config;
 mod broker_outages;
 mod full_disk;
+mod ingest;
 mod live_first;
 mod planted_loss;
 mod refusals;

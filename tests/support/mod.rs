@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod child;
 pub mod front;
+pub mod hub;
 pub mod lab;
 pub mod mosquitto;
 pub mod oracle;

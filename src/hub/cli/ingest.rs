@@ -80,7 +80,7 @@ pub struct IngestArgs {
     #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=1 << 20), help_heading = "Storage")]
     file_mib: u64,
     /// A file is closed when it is this old
-    #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = duration, help_heading = "Storage")]
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration, help_heading = "Storage")]
     file_age: Duration,
     /// Forget an epoch when it is complete and nothing was heard of it for so many days
     #[arg(long, value_name = "DAYS", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=36_500), help_heading = "Storage")]
