@@ -125,7 +125,8 @@ impl Stored {
                 stored.torn.push(text[whole..].to_owned());
             }
             for line in text[..whole].lines() {
-                let line: Json = serde_json::from_str(line).unwrap_or_else(|e| panic!("{}: {e}: {line}", file.display()));
+                let line: Json =
+                    serde_json::from_str(line).unwrap_or_else(|e| panic!("{}: {e}: {line}", file.display()));
                 let number = |name: &str| line[name].as_u64().expect("a number");
                 let key = (line["host"].as_str().expect("a host").to_owned(), (number("epoch"), number("seq")));
                 stored.records.entry(key).or_default().push(line);

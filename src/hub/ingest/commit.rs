@@ -81,11 +81,12 @@ impl Work<'_> {
         self.hear(host, *epoch)?;
         self.losses(host, losses)?;
         for run in records.chunk_by(|a, b| a.seq.checked_add(1) == Some(b.seq)) {
-            let seqs = run[0].seq..=run[run.len() - 1].seq;
+            let (seqs, before) = (run[0].seq..=run[run.len() - 1].seq, self.done.stored);
             for fresh in self.draft.account(host, *epoch)?.fresh(seqs.clone()) {
                 self.store(envelope, topic, run, fresh)?;
             }
             self.draft.account(host, *epoch)?.take(seqs);
+            self.done.duplicates += run.len() as u64 - (self.done.stored - before);
         }
         self.touch(host, *epoch);
         Ok(())
@@ -192,3 +193,6 @@ impl Work<'_> {
         Ok(done)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -299,8 +299,8 @@ impl Ingest {
     }
 
     fn committed(&mut self, committed: Committed) {
-        let Committed { stored, duplicates: _, acks } = committed;
-        tracing::debug!(stored, "committed");
+        let Committed { stored, duplicates, acks } = committed;
+        tracing::debug!(stored, duplicates, "committed");
         self.stalled.over();
         let (owed, _) = self.committing.take().unwrap_or_default();
         owed.into_iter().for_each(|token| self.link.ack(token));
