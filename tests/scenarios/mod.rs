@@ -12,4 +12,5 @@ mod ingest;
 mod live_first;
 mod planted_loss;
 mod refusals;
+mod resends;
 mod tools;

@@ -135,6 +135,26 @@ impl Stored {
         stored
     }
 
+    /// Reads and deletes all files but the newest, as somebody who ships them elsewhere would.
+    pub fn take_final_files(&mut self, dir: &Path) {
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+        let mut files: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|e| e == "ndjson")).collect();
+        files.sort();
+        files.pop();
+        for file in files {
+            let aside = tempfile::tempdir().expect("a temporary directory");
+            std::fs::copy(&file, aside.path().join("x.ndjson")).expect("a readable file");
+            self.merge(&Stored::read(aside.path()));
+            std::fs::remove_file(&file).expect("its own file");
+        }
+    }
+
+    pub fn merge(&mut self, other: &Stored) {
+        for (key, lines) in &other.records {
+            self.records.entry(key.clone()).or_default().extend(lines.iter().cloned());
+        }
+    }
+
     pub fn has(&self, host: &str, key: Key) -> bool {
         self.records.contains_key(&(host.to_owned(), key))
     }

@@ -15,6 +15,7 @@ pub mod proxy;
 pub mod python;
 pub mod random;
 pub mod scripted_broker;
+pub mod sub;
 pub mod tail;
 pub mod witness;
 

@@ -131,7 +131,7 @@ impl Ledger {
         let path = self.dir.join(LEDGER);
         let Some(db) = &self.db else { return Err(LedgerError::Absent(self.dir.clone())) };
         let txn = db.begin_read().map_err(|e| failed(&path, redb::Error::from(e)))?;
-        Ok(View { path, txn })
+        Ok(View { path, txn, _db: None })
     }
 
     fn row<T: DeserializeOwned>(
@@ -296,6 +296,14 @@ impl Draft<'_> {
 pub struct View {
     path: PathBuf,
     txn: ReadTransaction,
+    /// Closed with it, when the view opened it.
+    _db: Option<Held>,
+}
+
+#[expect(dead_code, reason = "held open, never looked at")]
+enum Held {
+    ReadOnly(ReadOnlyDatabase),
+    Repaired(Database),
 }
 
 impl View {
@@ -305,15 +313,17 @@ impl View {
         if !path.exists() {
             return Err(LedgerError::Absent(dir.to_owned()));
         }
-        let txn = match ReadOnlyDatabase::open(&path) {
-            Ok(db) => db.begin_read().map_err(|e| failed(&path, redb::Error::from(e)))?,
+        let unread = |e: redb::TransactionError| failed(&path, e.into());
+        let (txn, db) = match ReadOnlyDatabase::open(&path) {
+            Ok(db) => (db.begin_read().map_err(unread)?, Held::ReadOnly(db)),
             // It was not closed in good order, and is repaired by being opened.
             Err(DatabaseError::RepairAborted) => {
-                open_file(&path)?.begin_read().map_err(|e| failed(&path, redb::Error::from(e)))?
+                let db = open_file(&path)?;
+                (db.begin_read().map_err(unread)?, Held::Repaired(db))
             }
             Err(error) => return Err(unopened(&path, error)),
         };
-        let view = Self { path, txn };
+        let view = Self { path, txn, _db: Some(db) };
         let format = view.rows(|txn| Ok(txn.open_table(FACTS)?.get(FACT_FORMAT)?.map(|v| v.value().to_vec())))?;
         check_format(&view.path, format.as_deref().and_then(|f| std::str::from_utf8(f).ok()))?;
         Ok(view)
