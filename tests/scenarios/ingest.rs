@@ -43,6 +43,7 @@ fn every_committed_record_is_stored_once() {
     let lab = Lab::new();
     let broker = Mosquitto::start(&lab, "broker");
     let mut hub = Hub::new(&lab, broker.port);
+    hub.args = ["--housekeeping", "* * * * * *"].map(str::to_owned).to_vec();
     hub.up();
     hub.listening(1);
     let mut witness = Witness::beside(&lab, broker.port, "edge-01");
@@ -55,6 +56,8 @@ fn every_committed_record_is_stored_once() {
     assert_eq!(hosts["hosts"][0]["host"], "edge-01");
     assert_eq!(hosts["hosts"][0]["missing"], 0);
     assert_eq!(hub.output(&["gaps"]).status.code(), Some(0));
+    let audits = || std::fs::read_dir(hub.dir.join("audit")).into_iter().flatten().flatten().count();
+    wait_until("an audit", PATIENCE, || audits() >= 2);
     agent.down();
     hub.down();
     assert_once(&hub);

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::connect::{ArgsError, ConnectArgs, duration, value};
 use super::{EXIT_CONFIG, EXIT_FAILED};
-use crate::hub::ingest::{IngestError, Options};
+use crate::hub::ingest::{IngestError, NIGHTLY, Options, check_schedule};
 use crate::hub::link::Keeps;
 use crate::hub::sinks::{SINKS, SinkKind, SinkOptions};
 use crate::wire::check_name;
@@ -40,6 +40,9 @@ send again is stored twice.
 The broker is acknowledged when the record is safe here, and then the host is told. What hosts have numbered and
 neither sent nor declared lost is asked for again after two heartbeats. When the disk is full nothing is acknowledged
 until there is room again.
+
+Each night the hub writes DIR/audit/audit-*.json (what it has, lacks and was told to be lost, by host; the last 60 are
+kept) and forgets epochs that are complete and long silent.
 
 The broker keeps messages for this client id while it is away. Run one ingest for each --hub and --worker; the broker's
 ACL must let it write v1/+/+/ack/HUB, v1/+/+/cmd and v1/_hubs/HUB/WORKER/state.
@@ -86,6 +89,10 @@ pub struct IngestArgs {
     #[arg(long, value_name = "DAYS", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=36_500), help_heading = "Storage")]
     forget_after_days: u32,
 
+    /// When to audit and to forget: cron with seconds, in UTC
+    #[arg(long, value_name = "CRON", default_value = NIGHTLY, value_parser = schedule, help_heading = "Storage")]
+    housekeeping: String,
+
     /// More about the connection on standard error
     #[arg(long, short, help_heading = "Output")]
     pub verbose: bool,
@@ -129,6 +136,7 @@ impl IngestArgs {
             sink: self.sink()?,
             sink_options,
             window: COMMIT_WINDOW,
+            housekeeping: self.housekeeping.clone(),
             forget_after: DAY * self.forget_after_days,
         })
     }
@@ -139,6 +147,10 @@ impl IngestArgs {
             value("--sink", format!("no sink is called {:?}; there is: {}", self.sink, known.join(", ")))
         })
     }
+}
+
+fn schedule(text: &str) -> Result<String, String> {
+    check_schedule(text).map(|()| text.to_owned())
 }
 
 impl IngestError {

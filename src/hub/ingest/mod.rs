@@ -7,6 +7,7 @@
 mod acks;
 mod batch;
 mod commit;
+mod housekeeping;
 mod options;
 mod resends;
 mod socket;
@@ -23,6 +24,8 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 use self::acks::Acks;
 use self::batch::{Batch, Item};
 use self::commit::Committed;
+use self::housekeeping::Housekeeping;
+pub use self::housekeeping::{NIGHTLY, check_schedule};
 pub use self::options::{IngestError, Options};
 use self::resends::{Ask, Resends};
 use self::socket::{Asked, Socket, error};
@@ -57,8 +60,10 @@ const ASKING: usize = 8;
 /// Runs until `stop`.
 pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(), IngestError> {
     let (asked, questions) = mpsc::channel(ASKING);
-    let mut ingest = Ingest::start(options, questions)?;
+    let (due, chores) = mpsc::channel(1);
+    let mut ingest = Ingest::start(options, questions, chores)?;
     let _socket = Socket::bind(&ingest.options.dir, asked).map_err(|e| ingest.dir_error(&e))?;
+    let housekeeping = Housekeeping::start(&ingest.options.housekeeping, due).await?;
     tokio::pin!(stop);
     loop {
         let wake = ingest.wake(stop.as_mut()).await;
@@ -70,6 +75,7 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
             return Err(error);
         }
     }
+    housekeeping.end().await;
     ingest.finish().await;
     Ok(())
 }
@@ -80,6 +86,7 @@ enum Wake {
     Commit,
     Tick,
     Asked(Asked),
+    Housekeeping,
     Stop,
 }
 
@@ -94,6 +101,7 @@ struct Ingest {
     acks: Acks,
     resends: Resends,
     questions: mpsc::Receiver<Asked>,
+    chores: mpsc::Receiver<()>,
     tick: Interval,
     /// Taken in and not yet with the writer, with the acknowledgements that it owes the broker, in order.
     batch: Batch,
@@ -112,7 +120,11 @@ struct Ingest {
 }
 
 impl Ingest {
-    fn start(options: Options, questions: mpsc::Receiver<Asked>) -> Result<Self, IngestError> {
+    fn start(
+        options: Options,
+        questions: mpsc::Receiver<Asked>,
+        chores: mpsc::Receiver<()>,
+    ) -> Result<Self, IngestError> {
         let dir_error = |e: std::io::Error| IngestError::Dir { path: options.dir.clone(), why: e.to_string() };
         std::fs::create_dir_all(&options.dir).map_err(dir_error)?;
         let mut ledger = Ledger::open(&options.dir)?;
@@ -133,6 +145,7 @@ impl Ingest {
             acks: Acks::default(),
             resends: Resends::new(seed),
             questions,
+            chores,
             tick,
             batch: Batch::default(),
             owed: Vec::new(),
@@ -162,6 +175,7 @@ impl Ingest {
             () = sleep_until(commit.unwrap_or(self.latest)), if commit.is_some() => Wake::Commit,
             event = self.link.next(&self.options.link), if keeps_up => Wake::Link(event),
             Some(asked) = self.questions.recv() => Wake::Asked(asked),
+            Some(()) = self.chores.recv() => Wake::Housekeeping,
             _ = self.tick.tick(), if self.has_to_say() => Wake::Tick,
         }
     }
@@ -189,6 +203,7 @@ impl Ingest {
             Wake::Commit => self.commit(),
             Wake::Tick => self.speak(),
             Wake::Asked(asked) => self.asked(asked),
+            Wake::Housekeeping => self.writer.keep_house(&self.options.dir, self.options.forget_after),
             Wake::Stop => {}
         }
         Ok(())

@@ -20,6 +20,8 @@ pub struct Options {
     pub sink_options: SinkOptions,
     /// Messages are committed together when the first has waited this long.
     pub window: Duration,
+    /// When the house is kept: cron with seconds, in UTC.
+    pub housekeeping: String,
     /// Epochs that are complete and silent for so long are forgotten.
     pub forget_after: Duration,
 }

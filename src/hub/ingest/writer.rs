@@ -4,6 +4,7 @@
 //! as long as it takes: the broker is not acknowledged meanwhile, so nothing is lost and no more than the broker may
 //! send unacknowledged waits in memory. Questions are answered in between.
 
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::batch::Batch;
 use super::commit::{CommitError, Committed, commit};
+use super::housekeeping::keep_house;
 use crate::clock;
 use crate::hub::accounts::Question;
 use crate::hub::ledger::Ledger;
@@ -25,6 +27,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(15);
 enum Job {
     Commit(Batch),
     Answer(Question, oneshot::Sender<String>),
+    KeepHouse(PathBuf, Duration),
 }
 
 #[derive(Debug)]
@@ -62,6 +65,13 @@ impl Writer {
         self.jobs.try_send(Job::Answer(question, to)).ok();
     }
 
+    /// The nightly work; left out when too many jobs wait.
+    pub fn keep_house(&self, dir: &Path, forget_after: Duration) {
+        if self.jobs.try_send(Job::KeepHouse(dir.to_owned(), forget_after)).is_err() {
+            tracing::warn!("too busy for the nightly audit");
+        }
+    }
+
     /// Ends the thread; a batch that is not committed by then comes again.
     pub fn end(self) {
         let Self { jobs, outcomes, thread } = self;
@@ -86,8 +96,22 @@ impl Work {
                         return;
                     }
                 }
-                Job::Answer(question, to) => self.answer(question, to),
+                other => self.beside(other),
             }
+        }
+    }
+
+    /// What is not a commit.
+    fn beside(&mut self, job: Job) {
+        match job {
+            // Whoever asked may be gone.
+            Job::Answer(question, to) => drop(to.send(question.answer(&mut self.ledger, clock::now()))),
+            Job::KeepHouse(dir, forget_after) => {
+                if let Err(error) = keep_house(&mut self.ledger, &dir, forget_after, clock::now()) {
+                    tracing::error!("housekeeping failed: {error}");
+                }
+            }
+            Job::Commit(_) => {}
         }
     }
 
@@ -109,18 +133,12 @@ impl Work {
         let end = clock::now().mono + wait;
         loop {
             match queue.recv_timeout(end.saturating_sub(clock::now().mono)) {
-                Ok(Job::Answer(question, to)) => self.answer(question, to),
                 // There is one batch at a time.
-                Ok(Job::Commit(_)) => return None,
+                Ok(job) => self.beside(job),
                 Err(RecvTimeoutError::Timeout) => return Some(()),
                 Err(RecvTimeoutError::Disconnected) => return None,
             }
         }
-    }
-
-    fn answer(&mut self, question: Question, to: oneshot::Sender<String>) {
-        // Whoever asked may be gone.
-        to.send(question.answer(&mut self.ledger, clock::now())).ok();
     }
 }
 
