@@ -4,9 +4,19 @@ use crate::wire::{Envelope, Status};
 
 #[derive(Debug)]
 pub(super) enum Item {
-    Data { envelope: Envelope, topic: String },
-    Online(Box<Status>),
-    Offline { site: String, host: String, session: String },
+    Data {
+        envelope: Envelope,
+        topic: String,
+    },
+    /// `retained`: kept by the broker from before, so not a sign of life.
+    Online {
+        status: Box<Status>,
+        retained: bool,
+    },
+    Offline {
+        host: String,
+        session: String,
+    },
 }
 
 #[derive(Debug, Default)]

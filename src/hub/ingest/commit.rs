@@ -69,8 +69,8 @@ impl Work<'_> {
     fn item(&mut self, item: &Item) -> Result<(), CommitError> {
         match item {
             Item::Data { envelope, topic } => self.data(envelope, topic),
-            Item::Online(status) => self.online(status),
-            Item::Offline { site, host, session } => self.offline(site, host, session),
+            Item::Online { status, retained } => self.online(status, *retained),
+            Item::Offline { host, session } => self.offline(host, session),
         }
     }
 
@@ -129,12 +129,17 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn online(&mut self, status: &Status) -> Result<(), CommitError> {
+    fn online(&mut self, status: &Status, retained: bool) -> Result<(), CommitError> {
         let Status { host, site, epoch, .. } = status;
         let row = self.draft.host(host)?;
-        row.hear(site, Some(*epoch), self.now.wall_ms);
+        let lives = !retained || row.first_ms == 0;
+        if lives {
+            row.hear(site, Some(*epoch), self.now.wall_ms);
+        }
         row.told = Some(Told::from(status));
-        self.hear(host, *epoch)?;
+        if lives {
+            self.hear(host, *epoch)?;
+        }
         self.draft.account(host, *epoch)?.tell_next(status.next_seq);
         self.losses(host, &status.losses)?;
         // What the host still calls pending though it is here: our acknowledgement has not reached it.
@@ -151,12 +156,10 @@ impl Work<'_> {
     }
 
     /// Late wills of older connections are no news.
-    fn offline(&mut self, site: &str, host: &str, session: &str) -> Result<(), CommitError> {
-        let now_ms = self.now.wall_ms;
-        let row = self.draft.host(host)?;
-        if let Some(told) = row.told.as_mut().filter(|told| told.session == session) {
+    fn offline(&mut self, host: &str, session: &str) -> Result<(), CommitError> {
+        let told = &mut self.draft.host(host)?.told;
+        if let Some(told) = told.as_mut().filter(|told| told.session == session) {
             told.state = State::Offline;
-            row.hear(site, None, now_ms);
         }
         Ok(())
     }

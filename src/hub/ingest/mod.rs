@@ -11,6 +11,8 @@ mod housekeeping;
 mod options;
 mod resends;
 mod socket;
+mod speaking;
+mod start;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -18,7 +20,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 use self::acks::Acks;
@@ -27,21 +29,19 @@ use self::commit::Committed;
 use self::housekeeping::Housekeeping;
 pub use self::housekeeping::{NIGHTLY, check_schedule};
 pub use self::options::{IngestError, Options};
-use self::resends::{Ask, Resends};
-use self::socket::{Asked, Socket, error};
+use self::resends::Resends;
+use self::socket::{Asked, Socket};
 pub use self::socket::{Request, ResendRequest, ask};
+use self::start::{begin, remembered};
 use self::writer::{Outcome, Writer};
 use super::ledger::Ledger;
 use super::link::{Link, LinkEvent};
 use super::read::{Bad, Message, read};
 use super::repeats::Repeats;
-use super::tracker::{Bounds, Finding, Tracker};
+use super::tracker::{Finding, Tracker};
 use crate::clock::{self, Now};
-use crate::uplink::transport::{AckToken, Publish, Received};
-use crate::wire::{
-    CONTENT_TYPE_JSON, Command, DecodeLimits, Envelope, HubState, Lane, Reply, State, Status, Topic, TopicScheme,
-    VERSION, encode_payload,
-};
+use crate::uplink::transport::{AckToken, Received};
+use crate::wire::{DecodeLimits, Envelope, Lane, Reply, State, Status};
 
 /// Payload bytes of a batch, and of what waits behind it; above it no more is taken from the connection.
 const BATCH_BYTES: usize = 1 << 20;
@@ -249,8 +249,8 @@ impl Ingest {
         match read(&self.options.prefix, &topic, &payload, retain, &self.limits) {
             Ok(Some(Message::Data { envelope, proof, .. })) => self.data(envelope, topic, proof, now),
             Ok(Some(Message::Online(status))) => self.online(status, retain, now),
-            Ok(Some(Message::Offline { site, host, session })) => {
-                self.batch.items.push(Item::Offline { site, host, session });
+            Ok(Some(Message::Offline { host, session, .. })) => {
+                self.batch.items.push(Item::Offline { host, session });
             }
             Ok(Some(Message::Reply { host, hub, reply })) if hub == self.options.hub => self.replied(&host, &reply),
             Ok(_) => {}
@@ -285,7 +285,7 @@ impl Ingest {
             self.resends.heartbeat(host, site, &self.tracker.gaps(host), now.mono);
         }
         self.note_site(host, site);
-        self.batch.items.push(Item::Online(status));
+        self.batch.items.push(Item::Online { status, retained: retain });
     }
 
     /// Bounded by the tracker's hosts.
@@ -328,120 +328,6 @@ impl Ingest {
         self.stalled.say(why, &detail, clock::now().mono).inspect(|text| tracing::error!("{text}"));
     }
 
-    /// Publishes what is due, as far as the window allows.
-    fn speak(&mut self) {
-        let now = clock::now();
-        if self.state_due && self.link.listening && self.link.free() > 0 {
-            self.state_due = !self.publish_state(State::Online, now);
-        }
-        while self.link.listening && self.link.free() > 0 {
-            let Some(ask) = self.resends.next(now.mono) else { break };
-            if !self.publish_ask(&ask) {
-                self.resends.unsent(ask);
-                break;
-            }
-        }
-        while self.link.listening && self.link.free() > 0 {
-            let Some(ack) = self.acks.next(now.mono) else { break };
-            let Ok(topics) = TopicScheme::new(&self.options.prefix, &ack.site, &ack.host) else { continue };
-            let topic = topics.ack(&self.options.hub);
-            match self.publish(&topic, encode_payload(&ack.ack), true, None) {
-                Some(token) => self.acks.sent(token, ack, now.mono),
-                None => {
-                    self.acks.add(ack);
-                    break;
-                }
-            }
-        }
-    }
-
-    fn publish_state(&mut self, state: State, now: Now) -> bool {
-        let session = self.link.session();
-        let version = Some(env!("CARGO_PKG_VERSION").to_owned());
-        let said = HubState { v: VERSION, state, session, version, sent: Some(now.wall_ms) };
-        let Some(topic) = self.options.link.presence.clone() else { return true };
-        self.publish(&topic, encode_payload(&said), true, None).is_some()
-    }
-
-    fn publish_ask(&mut self, ask: &Ask) -> bool {
-        let Ask { host, site, epoch, seqs, id } = ask;
-        let Ok(topics) = TopicScheme::new(&self.options.prefix, site, host) else { return true };
-        let command = Command::Resend { id: id.clone(), epoch: *epoch, from: *seqs.start(), to: *seqs.end() };
-        let reply = topics.reply(&self.options.hub);
-        let sent = self.publish(&topics.cmd(), encode_payload(&command), false, Some(&reply)).is_some();
-        if sent {
-            tracing::info!(host, epoch, from = seqs.start(), to = seqs.end(), "asked for records again");
-        }
-        sent
-    }
-
-    fn publish(&mut self, topic: &Topic, payload: Vec<u8>, retain: bool, reply: Option<&Topic>) -> Option<u64> {
-        self.publishes += 1;
-        let token = self.publishes;
-        let content_type = Some(CONTENT_TYPE_JSON);
-        let publish = Publish { token, topic: topic.to_string(), payload, retain, content_type };
-        match self.link.publish(publish, reply) {
-            Ok(()) => Some(token),
-            Err(refused) => {
-                let text = self.failures.say(&refused.to_string(), "", clock::now().mono);
-                text.inspect(|text| tracing::warn!("{text}"));
-                None
-            }
-        }
-    }
-
-    fn answered(&mut self, token: u64, code: u8) {
-        let accepted = code < 0x80;
-        let refused = self.acks.answered(token, accepted);
-        if !accepted {
-            let what = refused
-                .map_or_else(|| "a message of ours".to_owned(), |ack| format!("the acknowledgement for {}", ack.host));
-            let name = crate::uplink::transport::puback_name(code);
-            let why =
-                format!("the broker refused {what}: {name} (0x{code:02x}); check its ACL for {}", self.options.hub);
-            self.failures.say(&why, "", clock::now().mono).inspect(|text| tracing::warn!("{text}"));
-        }
-        self.speak();
-    }
-
-    fn asked(&mut self, asked: Asked) {
-        let Asked { request, answer } = asked;
-        match request {
-            Request::Question(question) => self.writer.answer(question, answer),
-            Request::Resend(request) => self.resend(&request, answer),
-        }
-    }
-
-    fn resend(&mut self, request: &ResendRequest, answer: oneshot::Sender<String>) {
-        let said = match self.try_resend(request) {
-            Ok(ask) => serde_json::json!({"asked": {"host": ask.host, "epoch": ask.epoch, "from": ask.seqs.start(),
-                "to": ask.seqs.end(), "id": ask.id}})
-            .to_string(),
-            Err(why) => error(&why),
-        };
-        // Whoever asked may be gone.
-        answer.send(said).ok();
-    }
-
-    fn try_resend(&mut self, request: &ResendRequest) -> Result<Ask, String> {
-        let ResendRequest { resend: host, epoch, from, to } = request;
-        let site = self.sites.get(host).cloned().ok_or_else(|| format!("no host {host:?} has been heard of"))?;
-        let current = self.tracker.current_epoch(host);
-        let epoch = epoch.or(current).ok_or_else(|| format!("no epoch of {host:?} is known; give one with --epoch"))?;
-        if *from == 0 || to < from {
-            return Err(format!("{from}-{to} is not a range of seqs; the first seq is 1"));
-        }
-        if !self.link.listening || self.link.free() == 0 {
-            return Err("the hub is not connected to the broker; try again when it is".to_owned());
-        }
-        let ask = self.resends.by_hand(host, &site, epoch, *from..=*to);
-        if self.publish_ask(&ask) {
-            Ok(ask)
-        } else {
-            Err("the broker takes no more at the moment; try again".to_owned())
-        }
-    }
-
     /// Commits what waits, says goodbye, and leaves the rest with the broker.
     async fn finish(mut self) {
         let deadline = Instant::now() + LAST_COMMIT;
@@ -472,35 +358,6 @@ impl Ingest {
             }
         }
     }
-}
-
-/// Agrees with the sink on where it stands, before the first batch: what lies behind it is then a batch's.
-fn begin(ledger: &mut Ledger, sink: &mut dyn super::sinks::Sink) -> Result<(), IngestError> {
-    let position = ledger.position()?.map(str::to_owned);
-    sink.begin(position.as_deref(), clock::now())?;
-    if position.is_none() {
-        let position = sink.flush()?;
-        ledger.draft()?.commit(&position)?;
-    }
-    Ok(())
-}
-
-/// A tracker that knows what the ledger knows.
-fn remembered(ledger: &mut Ledger) -> Result<(Tracker, BTreeMap<String, String>), IngestError> {
-    let mut tracker = Tracker::of_everything(Bounds::default());
-    let (now, mut sites) = (clock::now(), BTreeMap::new());
-    ledger.view()?.each(|host, row, accounts| {
-        let mut accounts: Vec<_> = accounts.iter().collect();
-        accounts.sort_by_key(|(epoch, account)| (*epoch == row.epoch, account.last_ms));
-        for (epoch, account) in accounts {
-            tracker.remember(host, *epoch, &account.seen, account.next, now);
-            tracker.declare(host, &account.losses(*epoch));
-        }
-        if tracker.knows(host) {
-            sites.insert(host.to_owned(), row.site.clone());
-        }
-    })?;
-    Ok((tracker, sites))
 }
 
 /// What an operator should know of a host.

@@ -434,3 +434,6 @@ fn decode<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Option<T> {
     }
     row
 }
+
+#[cfg(test)]
+mod tests;

@@ -73,6 +73,10 @@ fn status(next_seq: u64, pending: &[(u64, u64)]) -> Status {
     }
 }
 
+fn online(next_seq: u64, pending: &[(u64, u64)]) -> Item {
+    Item::Online { status: Box::new(status(next_seq, pending)), retained: false }
+}
+
 fn sink(dir: &Path) -> Box<dyn Sink> {
     let options = SinkOptions { dir: dir.to_owned(), file_bytes: 4000, file_age: Duration::from_secs(3600) };
     ndjson::open(&options).unwrap()
@@ -190,9 +194,31 @@ fn duplicates_are_acknowledged_again() {
 fn what_a_host_calls_pending_though_it_is_here_is_acknowledged_again() {
     let mut stage = Stage::new();
     stage.commit(vec![data(envelope(7, 1..=3))]);
-    assert!(stage.commit(vec![Item::Online(Box::new(status(4, &[])))]).acks.is_empty());
-    assert!(stage.commit(vec![Item::Online(Box::new(status(9, &[(4, 8)])))]).acks.is_empty());
-    assert_eq!(stage.commit(vec![Item::Online(Box::new(status(9, &[(3, 8)])))]).acks[0].ack.upto, 3);
+    assert!(stage.commit(vec![online(4, &[])]).acks.is_empty());
+    assert!(stage.commit(vec![online(9, &[(4, 8)])]).acks.is_empty());
+    assert_eq!(stage.commit(vec![online(9, &[(3, 8)])]).acks[0].ack.upto, 3);
+}
+
+#[test]
+fn a_retained_status_is_no_sign_of_life_and_a_late_will_no_news() {
+    let mut stage = Stage::new();
+    let told = |stage: &mut Stage| {
+        let mut found = (0, None);
+        let mut note =
+            |row: &crate::hub::ledger::HostRow| found = (row.last_ms, row.told.as_ref().map(|told| told.state));
+        stage.ledger.view().unwrap().each(|_, row, _| note(row)).unwrap();
+        found
+    };
+    stage.commit(vec![online(4, &[])]);
+    let later = Now { wall_ms: WALL + 5_000, ..now() };
+    let items = vec![Item::Online { status: Box::new(status(4, &[])), retained: true }];
+    commit(&Batch { items }, &mut stage.ledger, stage.sink.as_mut(), later).unwrap();
+    assert_eq!(told(&mut stage), (WALL, Some(State::Online)));
+    let gone = |session: &str| Item::Offline { host: "edge-01".to_owned(), session: session.to_owned() };
+    stage.commit(vec![gone("older")]);
+    assert_eq!(told(&mut stage).1, Some(State::Online));
+    stage.commit(vec![gone("s")]);
+    assert_eq!(told(&mut stage).1, Some(State::Offline));
 }
 
 #[test]
