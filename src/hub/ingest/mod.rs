@@ -307,10 +307,17 @@ impl Ingest {
     }
 
     fn commit(&mut self) {
-        self.committing = Some((std::mem::take(&mut self.owed), std::mem::take(&mut self.bytes)));
-        self.first = None;
-        // There is always room: one batch at a time, and questions leave a place.
-        self.writer.commit(std::mem::take(&mut self.batch));
+        match self.writer.commit(std::mem::take(&mut self.batch)) {
+            Ok(()) => {
+                self.committing = Some((std::mem::take(&mut self.owed), std::mem::take(&mut self.bytes)));
+                self.first = None;
+            }
+            // The writer is slow and has questions to answer: once more after another window.
+            Err(batch) => {
+                self.batch = batch;
+                self.first = Some(Instant::now() + self.options.window);
+            }
+        }
     }
 
     fn committed(&mut self, committed: Committed) {

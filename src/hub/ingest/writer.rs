@@ -5,7 +5,7 @@
 //! send unacknowledged waits in memory. Questions are answered in between.
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -55,9 +55,13 @@ impl Writer {
         Ok(Self { jobs, outcomes, thread: Some(thread) })
     }
 
-    /// Hands over a batch; answered by an [`Outcome::Committed`], some time. One at a time.
-    pub fn commit(&self, batch: Batch) -> bool {
-        self.jobs.try_send(Job::Commit(batch)).is_ok()
+    /// Hands over a batch; answered by an [`Outcome::Committed`], some time. One at a time. Given back when too many
+    /// questions wait.
+    pub fn commit(&self, batch: Batch) -> Result<(), Batch> {
+        self.jobs.try_send(Job::Commit(batch)).map_err(|refused| match refused {
+            TrySendError::Full(Job::Commit(batch)) | TrySendError::Disconnected(Job::Commit(batch)) => batch,
+            TrySendError::Full(_) | TrySendError::Disconnected(_) => Batch::default(),
+        })
     }
 
     /// Dropped when too many wait: whoever asked hears that nobody answers.
