@@ -21,6 +21,10 @@ fn main() -> ExitCode {
         Command::Hosts(args) => told(args.run()),
         Command::Gaps(args) => told(args.run()),
         Command::Resend(args) => told(args.run()),
+        #[cfg(feature = "demo")]
+        Command::Demo(args) => demo::show(&args),
+        #[cfg(feature = "demo")]
+        Command::DemoAgent { config } => demo::agent(config),
     }
 }
 
@@ -84,17 +88,22 @@ fn until_signal<T, F: Future<Output = T>>(
 ) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(async {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut hangup = signal(SignalKind::hangup())?;
-        let stop = async move {
-            tokio::select! {
-                _ = interrupt.recv() => (),
-                _ = terminate.recv() => (),
-                _ = hangup.recv() => (),
-            }
-        };
+        let stop = stop_signal()?;
         Ok(work(Box::pin(stop)).await)
+    })
+}
+
+/// Ends with the first signal that asks the program to.
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => (),
+            _ = terminate.recv() => (),
+            _ = hangup.recv() => (),
+        }
     })
 }
 
@@ -129,4 +138,56 @@ fn fail(text: &str, code: u8) -> ExitCode {
 /// Nobody can be told when standard error fails.
 fn say(text: &str) {
     io::stderr().write_all(text.as_bytes()).ok();
+}
+
+/// The demo, and the agents that it starts: the one place where subscriber side and agent meet.
+#[cfg(feature = "demo")]
+mod demo {
+    use std::io::Read;
+    use std::path::PathBuf;
+
+    use holdover::hub::cli::{DemoArgs, EXIT_OK};
+    use holdover::hub::demo::{self, Options};
+
+    use super::*;
+
+    const EXIT_INTERRUPTED: u8 = 130;
+
+    pub fn show(args: &DemoArgs) -> ExitCode {
+        let terminal = io::stdout().is_terminal();
+        let DemoArgs { seconds, keep, plant_loss } = *args;
+        let options = Options { seconds, keep, plant_loss, terminal, color: terminal && !no_color() };
+        match play(options) {
+            Ok(code) => ExitCode::from(code),
+            Err(error) => fail(&format!("the demo failed: {error:#}"), EXIT_FAILED),
+        }
+    }
+
+    /// Whatever ends it, the agents and the directory go with the future.
+    fn play(options: Options) -> anyhow::Result<u8> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let runtime = runtime.context("cannot start")?;
+        let code = runtime.block_on(async {
+            let stop = stop_signal()?;
+            tokio::select! {
+                good = demo::run(options) => good.map(|good| if good { EXIT_OK } else { EXIT_FAILED }),
+                () = stop => {
+                    say("\nholdover-hub: interrupted; everything is stopped\n");
+                    Ok(EXIT_INTERRUPTED)
+                }
+            }
+        });
+        runtime.shutdown_background();
+        code
+    }
+
+    /// The agent, which is asked to stop when whoever started it has gone, however it went.
+    pub fn agent(config: PathBuf) -> ExitCode {
+        std::thread::spawn(|| {
+            let mut byte = [0];
+            while io::stdin().read(&mut byte).is_ok_and(|read| read > 0) {}
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).ok();
+        });
+        holdover::cli::run_agent(config)
+    }
 }

@@ -4,13 +4,20 @@
 
 mod accounts;
 mod connect;
+#[cfg(feature = "demo")]
+mod demo;
 mod ingest;
 mod tail;
+
+#[cfg(feature = "demo")]
+use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
 pub use self::accounts::{AccountsError, GapsArgs, HostsArgs, ResendArgs, Said};
 pub use self::connect::{ArgsError, ConnectArgs};
+#[cfg(feature = "demo")]
+pub use self::demo::DemoArgs;
 pub use self::ingest::IngestArgs;
 pub use self::tail::TailArgs;
 
@@ -45,6 +52,16 @@ pub enum Command {
     Gaps(GapsArgs),
     /// Have a host send records again, or declare them lost.
     Resend(ResendArgs),
+    /// See it all work on this host: an outage, a kill -9, and an account of every record.
+    #[cfg(feature = "demo")]
+    Demo(DemoArgs),
+    /// What the demo starts three times; ends with its standard input.
+    #[cfg(feature = "demo")]
+    #[command(name = super::demo::SUBCOMMAND, hide = true)]
+    DemoAgent {
+        #[arg(long)]
+        config: PathBuf,
+    },
 }
 
 #[cfg(test)]

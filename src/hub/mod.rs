@@ -5,6 +5,8 @@
 
 pub mod accounts;
 pub mod cli;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod filter;
 pub mod ingest;
 pub mod ledger;

@@ -136,7 +136,8 @@ impl Uplink {
             let topic = self.topic_of(&data.route);
             self.journal.say(Subject::Refused, Severity::Info, now, || format!("{topic} is accepted again"));
         }
-        let settled: RangeSet = data.chunks.iter().flat_map(|c| self.delivery.settle(data.epoch, c.clone())).collect();
+        let settled: RangeSet =
+            data.stretches().into_iter().flat_map(|seqs| self.delivery.settle(data.epoch, seqs)).collect();
         self.data_accepted |= !data.suspect;
         self.suspects.accepted(data.epoch, &data.chunks, sent.bytes, data.suspect);
         self.heartbeat.settled(data.records());
@@ -179,7 +180,7 @@ impl Uplink {
     /// Back to pending. What was loaded meanwhile is newer and is loaded again: the oldest goes first.
     fn release(&mut self, data: &Data, token: u64) {
         self.loader.clear();
-        data.chunks.iter().for_each(|c| self.delivery.release(data.epoch, c.clone()));
+        data.stretches().into_iter().for_each(|seqs| self.delivery.release(data.epoch, seqs));
         self.losses.release(token);
     }
 

@@ -10,18 +10,12 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{EXIT_CONFIG, EXIT_REFUSED, EXIT_UNAVAILABLE, EXIT_USAGE};
-use crate::hub::link::{Keeps, LinkError, LinkOptions};
+use crate::hub::link::{LinkError, LinkOptions};
 use crate::uplink::transport::tls::{IdentityFiles, Roots, TlsFiles};
 use crate::uplink::transport::{BrokerUrl, Credentials};
-use crate::wire::{DecodeLimits, HubTopics};
+use crate::wire::HubTopics;
 
 const MAX_PASSWORD_FILE: u64 = 4096;
-/// Seconds for which the broker keeps our subscriptions and messages when the connection is lost.
-const SESSION_KEPT_S: u32 = 300;
-/// Messages received and not yet written out, at most: each may be as large as a message may be.
-const RECEIVE_MAX: u16 = 32;
-/// Topic and properties of the largest message.
-const PACKET_OVERHEAD: u32 = 1024;
 
 #[derive(Debug, Args)]
 pub struct ConnectArgs {
@@ -102,19 +96,7 @@ impl ConnectArgs {
     pub fn link(&self, client_id: String) -> Result<LinkOptions, ArgsError> {
         let broker = self.broker.as_deref().ok_or(ArgsError::NoBroker)?;
         let url = BrokerUrl::parse(broker, self.allow_clear_text).map_err(|e| value("--broker", e))?;
-        Ok(LinkOptions {
-            url,
-            tls: self.tls()?,
-            credentials: self.credentials()?,
-            client_id,
-            needed: Vec::new(),
-            wanted: Vec::new(),
-            keeps: Keeps::ThisRun(SESSION_KEPT_S),
-            receive_max: RECEIVE_MAX,
-            max_packet: DecodeLimits::default().max_bytes as u32 + PACKET_OVERHEAD,
-            window: 1,
-            presence: None,
-        })
+        Ok(LinkOptions { credentials: self.credentials()?, ..LinkOptions::looking(url, self.tls()?, client_id) })
     }
 
     fn tls(&self) -> Result<TlsFiles, ArgsError> {

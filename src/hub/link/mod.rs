@@ -16,8 +16,14 @@ use crate::uplink::transport::{
     AckToken, BrokerUrl, CloseKind, CloseReason, ConnectOptions, Connection, Credentials, Limits, Publish,
     PublishRefused, Received, Session, SubscribeOutcome, Subscription, TlsFailure, TransportEvent, suback_name,
 };
-use crate::wire::Topic;
+use crate::wire::{DecodeLimits, Topic};
 
+/// Seconds for which the broker keeps our subscriptions and messages when the connection is lost.
+const SESSION_KEPT_S: u32 = 300;
+/// Messages received and not yet acknowledged, at most: each may be as large as a message may be.
+const RECEIVE_MAX: u16 = 32;
+/// Topic and properties of the largest message.
+const PACKET_OVERHEAD: u32 = 1024;
 /// Whoever is thrown off by another of the same client id is so again within about a back-off.
 const FIGHT: Duration = Duration::from_secs(120);
 /// DISCONNECT: another client has connected under our client id.
@@ -46,6 +52,25 @@ pub struct LinkOptions {
     pub presence: Option<Topic>,
 }
 
+impl LinkOptions {
+    /// Of a subscriber that only looks; it subscribes to nothing yet.
+    pub fn looking(url: BrokerUrl, tls: TlsFiles, client_id: String) -> Self {
+        Self {
+            url,
+            tls,
+            credentials: None,
+            client_id,
+            needed: Vec::new(),
+            wanted: Vec::new(),
+            keeps: Keeps::ThisRun(SESSION_KEPT_S),
+            receive_max: RECEIVE_MAX,
+            max_packet: DecodeLimits::default().max_bytes as u32 + PACKET_OVERHEAD,
+            window: 1,
+            presence: None,
+        }
+    }
+}
+
 /// For how many seconds the broker keeps our subscriptions and messages when the connection is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keeps {
@@ -67,7 +92,7 @@ pub enum LinkError {
 }
 
 #[derive(Debug)]
-pub(super) struct Link {
+pub(in crate::hub) struct Link {
     state: State,
     backoff: Backoff,
     /// Names each connection's session, with the number of the attempt.
@@ -101,7 +126,7 @@ enum State {
 }
 
 #[derive(Debug)]
-pub(super) enum LinkEvent {
+pub(in crate::hub) enum LinkEvent {
     /// `resumed`: the broker has kept what was sent meanwhile.
     Connected {
         resumed: bool,
