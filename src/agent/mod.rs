@@ -164,6 +164,7 @@ impl Agent {
                 self.delivery.handle(Input::Appended { collector, chunks }, now);
             }
             Event::Loaded { epoch, range, chunks } => self.delivery.handle(Input::Loaded { epoch, range, chunks }, now),
+            Event::Redrawn(chunks) => self.delivery.handle(Input::Redrawn(chunks), now),
             Event::Lost(losses) => self.delivery.handle(Input::Lost(losses), now),
             Event::Opened(found) => {
                 self.opened();

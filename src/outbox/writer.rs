@@ -38,6 +38,8 @@ const REOPEN_MIN: Duration = Duration::from_secs(1);
 const REOPEN_MAX: Duration = Duration::from_secs(60);
 /// A load that the disk refused is tried again after this.
 const RELOAD: Duration = Duration::from_secs(1);
+/// Commits of 128 KiB in one turn: runs wait in memory meanwhile.
+const REDRAWS: usize = 8;
 /// The thread looks so often whether the loop took an event.
 const EVENT_WAIT: Duration = Duration::from_millis(20);
 
@@ -49,6 +51,8 @@ pub type Witness = Box<dyn FnMut(&Chunk) + Send>;
 pub enum Event {
     /// One run was committed.
     Appended { collector: Arc<str>, chunks: Vec<Chunk>, next_seq: u64 },
+    /// Of an epoch that was given up, under new seqs; their old ones are declared after this.
+    Redrawn(Vec<Chunk>),
     /// The answer to one [`Handle::load`]; losses found on the way came before.
     Loaded { epoch: u64, range: RangeInclusive<u64>, chunks: Vec<Chunk> },
     /// Newly declared.
@@ -120,6 +124,7 @@ impl Opening {
             not_before: Duration::ZERO,
             reloads: Vec::new(),
             broken: self.outbox.as_ref().is_none_or(Outbox::is_broken),
+            redrawing: false,
             opening: self,
         };
         let thread = std::thread::Builder::new().name("outbox".into()).spawn(move || writer.run())?;
@@ -141,6 +146,8 @@ struct Writer {
     not_before: Duration,
     reloads: Vec<Load>,
     broken: bool,
+    /// Records of an epoch that was given up are still to be stored anew.
+    redrawing: bool,
 }
 
 /// One turn's work, taken out of the inbox.
@@ -187,7 +194,8 @@ impl Writer {
                 let full = inbox.bytes >= MAX_COMMIT;
                 (if full { now } else { since + self.window }).max(self.not_before)
             });
-            let urgent = !inbox.loads.is_empty() || !inbox.quarantines.is_empty() || inbox.flush || inbox.stop;
+            let urgent =
+                !inbox.loads.is_empty() || !inbox.quarantines.is_empty() || inbox.flush || inbox.stop || self.redrawing;
             let every = if self.broken { MAINTAIN_BROKEN } else { MAINTAIN };
             let reload = self.reloads.iter().map(|load| load.at).min();
             let wakes = [Some(self.maintained + every), commit, reload];
@@ -273,6 +281,7 @@ impl Writer {
         if !work.runs.is_empty() || work.flush || work.stop {
             self.commit(work.runs, now);
         }
+        self.redraw(now);
         for load in work.loads {
             self.load(load, now);
         }
@@ -312,6 +321,27 @@ impl Writer {
             }
         }
         self.problems();
+    }
+
+    /// Some steps of what [`Outbox::redraw`] does; the disk's refusal ends them until another turn.
+    fn redraw(&mut self, now: Now) {
+        let was_redrawing = std::mem::take(&mut self.redrawing);
+        for step in 0..REDRAWS {
+            let Some(outbox) = &mut self.opening.outbox else { return };
+            let Ok(Some(redrawn)) = outbox.redraw(now) else {
+                // Until the old seqs are durably declared, a kill brings their records back under them.
+                if was_redrawing || step > 0 {
+                    self.save(now);
+                }
+                return;
+            };
+            let chunks: Vec<Chunk> = redrawn.runs.into_iter().flat_map(|(_, chunks)| chunks).collect();
+            if let Some(witness) = &mut self.witness {
+                chunks.iter().for_each(witness);
+            }
+            self.send_all([Event::Redrawn(chunks), Event::Lost(redrawn.losses)].into());
+        }
+        self.redrawing = true;
     }
 
     /// Runs that could not be stored are first again, and still counted.
