@@ -172,7 +172,10 @@ impl Agent {
 
     fn command(&self, args: &[&str]) -> Command {
         let config = self.dir.join("holdover.toml");
-        std::fs::write(&config, self.config()).expect("own directory");
+        // In one step: an agent that has just been started may be reading it.
+        let next = self.dir.join("holdover.toml.next");
+        std::fs::write(&next, self.config()).expect("own directory");
+        std::fs::rename(&next, &config).expect("own directory");
         let mut words = self.wrapper.clone();
         words.push(env!("CARGO_BIN_EXE_holdover").to_owned());
         let mut command = Command::new(&words[0]);
