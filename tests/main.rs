@@ -6,6 +6,7 @@ mod cli;
 mod collectors;
 mod scenarios;
 mod schemas;
+mod service;
 mod subscriber;
 mod support;
 mod tail;

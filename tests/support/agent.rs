@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use super::child::Running;
 use super::lab::{Identity, Lab};
 use super::oracle::Commits;
@@ -100,6 +102,10 @@ impl Agent {
         if let Some(child) = &mut self.child {
             child.assert_running();
         }
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        self.child.as_ref().expect("it is running").signal(signal);
     }
 
     pub fn id(&self) -> u32 {
