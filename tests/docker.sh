@@ -23,7 +23,7 @@ die() {
     exit 1
 }
 
-compose() { python3 -B "$here/tools/compose.py" "$@"; }
+compose() { "$python" -B "$here/tools/compose.py" "$@"; }
 
 # wait_for SECONDS WHAT COMMAND...: until the command succeeds
 wait_for() {
@@ -38,30 +38,37 @@ wait_for() {
 
 # --- outside: what is built, and name spaces that take everything with them ----------------------------------------
 
-# The host's own names, not those of a container in which this may run.
 check_tools() {
     [ "$(id -u)" = 0 ] || die "needs root: the files of a container belong to several users"
     for tool in cargo podman runc catatonit musl-gcc mosquitto openssl python3 ip unshare setpriv systemd-analyze; do
         command -v $tool >/dev/null || die "$tool is missing (tests/run.sh names the packages)"
     done
-    python3 -c 'import yaml' || die "the Python module yaml is missing (python3-yaml)"
+    # A Python of one's own may not have what Debian's has.
+    python=python3
+    $python -c 'import yaml' 2>/dev/null || python=/usr/bin/python3
+    $python -c 'import yaml' 2>/dev/null || die "the Python module yaml is missing (Debian: python3-yaml)"
+    export python
     triple=$(uname -m)-unknown-linux-musl
     [ -d "$(rustc --print target-libdir --target "$triple")" ] || rustup target add "$triple" ||
         die "Rust's target $triple is missing: rustup target add $triple"
 }
 
+# The unit on a root where it is installed as it says. systemd itself ignores what it does not understand.
 check_unit() {
-    systemd-analyze security --offline=true --no-pager --threshold=25 docker/systemd/holdover.service \
-        >"$work/unit" 2>&1 || { cat "$work/unit"; die "the unit is more exposed than 2.5"; }
-    say "unit: $(tail -n 1 "$work/unit")"
+    unit=$work/unit/etc/systemd/system/holdover.service
+    install -D -m 755 "$work/out/agent/rootfs/holdover" "$work/unit/usr/local/bin/holdover"
+    install -D -m 644 docker/systemd/holdover.service "$unit"
+    systemd-analyze verify --man=no --recursive-errors=no --root="$work/unit" holdover.service >"$work/verdict" 2>&1 ||
+        die "systemd does not understand the unit: $(cat "$work/verdict")"
+    systemd-analyze security --offline=true --no-pager --threshold=25 "$unit" >"$work/verdict" 2>&1 ||
+        die "the unit is exposed more than 2.5: $(cat "$work/verdict")"
+    say "unit: $(tail -n 1 "$work/verdict")"
 }
 
-# What .dockerignore lets through. The path stays the same, so that a second build finds the first.
+# What .dockerignore lets through, with its times, by which cargo knows what it has built.
 copy_context() {
-    context=$target/docker-context
-    rm -rf "$context"
-    mkdir -p "$context"
-    sed -n 's/^!//p' .dockerignore | while read -r path; do cp -a --parents "$path" "$context"; done
+    mkdir "$work/context"
+    sed -n 's/^!//p' .dockerignore | while read -r path; do cp -a --parents "$path" "$work/context"; done
 }
 
 # take ROOT PROGRAM...: an image's root with these programs, and the libraries that each needs
@@ -84,7 +91,7 @@ build() {
     for service in agent hub; do
         program=holdover
         [ $service = agent ] || program=holdover-hub
-        PROFILE=dev CARGO_TARGET_DIR=$target "$context/docker/assemble.sh" $program "$work/out/$service"
+        PROFILE=dev CARGO_TARGET_DIR=$target "$work/context/docker/assemble.sh" $program "$work/out/$service"
         say "$program: static, $(($(stat -c %s "$work/out/$service/rootfs/$program") >> 20)) MiB unstripped"
     done
     take "$work/base/broker" mosquitto grep
@@ -112,7 +119,7 @@ remove_cgroups() {
 if [ "${1:-}" != inside ]; then
     began=$(date +%s)
     check_tools
-    target=${CARGO_TARGET_DIR:-$PWD/target}
+    target=$(realpath "${CARGO_TARGET_DIR:-target}")
     cgroup=holdover-test-$$
     work=$(mktemp -d)
     chmod 755 "$work"
@@ -121,10 +128,10 @@ if [ "${1:-}" != inside ]; then
     trap 'exit 130' INT
     trap 'exit 143' TERM
     compose check
-    check_unit
     build
+    check_unit
     unshare --net --mount --propagation slave --pid --fork --kill-child --mount-proc \
-        "$here/docker.sh" inside "$work" "$cgroup" "$began" "$target" &
+        "$here/docker.sh" inside "$work" "$cgroup" "$began" &
     inside=$!
     code=0
     wait $inside || code=$?
@@ -135,7 +142,7 @@ fi
 
 # --- inside: process 1 of its own name spaces ----------------------------------------------------------------------
 
-work=$2 cgroup=$3 began=$4 target=$5
+work=$2 cgroup=$3 began=$4
 ip link set lo up
 # podman's locks and run-time state are the machine's otherwise.
 mount -t tmpfs tmpfs /dev/shm
@@ -204,12 +211,12 @@ records_arrive() {
     wait_for 60 "record $next at the hub" hub_has_seq "$next"
 }
 
-# Every process in the service's mounts: not root, without rights and without a way to get any.
+# Every process of the service: not root, without rights and without a way to get any.
 confined() {
     first=$(engine_pid "$1")
-    mounts=$(readlink "/proc/$first/ns/mnt")
+    own=$(readlink "/proc/$first/ns/pid")
     for process in /proc/[0-9]*; do
-        [ "$(readlink "$process/ns/mnt" 2>/dev/null)" = "$mounts" ] || continue
+        [ "$(readlink "$process/ns/pid" 2>/dev/null)" = "$own" ] || continue
         # A moment ago it was there.
         rights=$(sed -n 's/^\(Uid\|CapEff\|NoNewPrivs\):\t//p' "$process/status" | tr '\n\t' '  ') || continue
         case $rights in
@@ -239,7 +246,7 @@ images() {
     for service in ca broker; do
         printf 'FROM scratch\nCOPY . /\n' | engine_image base-$service "$work/base/$service"
     done
-    for service in ca broker; do compose dockerfile $service | engine_image $service "$target/docker-context"; done
+    for service in ca broker; do compose dockerfile $service | engine_image $service "$work/context"; done
     for service in agent hub; do compose dockerfile $service | engine_image $service "$work/out/$service"; done
     say "images: ca, broker, agent, hub"
 }
@@ -272,7 +279,7 @@ goes_on() {
 }
 
 nothing_is_missing() {
-    hub_records | python3 -B "$here/tools/account.py" edge-01 >"$work/account" 2>&1 || die "the hub has $(cat "$work/account")"
+    hub_records | "$python" -B "$here/tools/account.py" edge-01 >"$work/account" 2>&1 || die "the hub has $(cat "$work/account")"
     say "hub: $(cat "$work/account")"
 }
 

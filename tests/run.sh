@@ -33,6 +33,16 @@ packages_missing() {
         ! /usr/bin/python3 -c 'import msgpack, paho.mqtt.client, zstandard' 2>/dev/null; then
         echo python3 python3-msgpack python3-paho-mqtt python3-zstandard
     fi
+    command -v podman >/dev/null || echo podman
+    command -v runc >/dev/null || echo runc
+    command -v catatonit >/dev/null || echo catatonit
+    command -v musl-gcc >/dev/null || echo musl-tools
+    command -v systemd-analyze >/dev/null || echo systemd
+    command -v ip >/dev/null || echo iproute2
+    command -v ps >/dev/null || echo procps
+    [ -d /usr/share/zoneinfo/Etc ] || echo tzdata
+    [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
+    python3 -c 'import yaml' 2>/dev/null || /usr/bin/python3 -c 'import yaml' 2>/dev/null || echo python3-yaml
     command -v node >/dev/null || echo nodejs
     command -v npm >/dev/null || echo npm
 }
@@ -68,7 +78,7 @@ cargo --version
 
 stage "format"
 cargo fmt --check
-for script in .ci/run tests/*.sh broker-config/*/*.sh docker/*.sh; do
+for script in .ci/run tests/*.sh tests/containers/*.sh broker-config/*/*.sh docker/*.sh; do
     sh -n "$script"
 done
 
@@ -110,6 +120,9 @@ named=$(sed -n 's/^  SILENTLY LOST: //p' "$shown")
 planted=$(sed -n 's/^  nobody: \(seq [0-9]*\)\..*/\1/p' "$shown")
 [ -n "$planted" ] && [ "$named" = "demo-b $planted" ] || { cat "$shown"; die "named lost: '$named', planted: '$planted'"; }
 rm -f "$shown"
+
+stage "docker/: the images built, compose.yaml run, the unit judged"
+tests/docker.sh
 
 stage "tests"
 # A session of its own, so that whatever a test may have left running can be found and ended.

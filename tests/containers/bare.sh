@@ -16,6 +16,8 @@ engine_begin() {
 
 # engine_image NAME CONTEXT < DOCKERFILE: its root file system; a base image is one already
 engine_image() {
+    # What it copies, compose.py says in a form that needs no parser.
+    cat >/dev/null
     root=$work/roots/$1 context=$2
     case $1 in
     base-*) cp -a "$context" "$root"; return ;;
@@ -50,14 +52,10 @@ engine_start() {
     wait_for 10 "the start of $1" engine_pid "$1"
 }
 
-# Process 1 of its name space: the child of unshare, as soon as it is in its root.
+# Process 1 of its name space, which is the service (or the init before it) as soon as that is in its root.
 engine_pid() {
     first=$(ps -o pid= --ppid "$(cat "$work/pids/$1")" | tr -d ' ')
-    [ -n "$first" ] || return 1
-    for process in $first $(ps -o pid= --ppid "$first"); do
-        [ "$(readlink "/proc/$process/root")" = / ] || { echo "$process"; return 0; }
-    done
-    return 1
+    [ -n "$first" ] && [ "$(readlink "/proc/$first/root")" != / ] && echo "$first"
 }
 
 engine_inside() {

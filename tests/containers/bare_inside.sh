@@ -4,7 +4,7 @@ set -eu
 service=$1 work=$2
 here=$(cd "$(dirname "$0")/.." && pwd)
 root=$work/roots/$service
-settings=$(python3 -B "$here/tools/compose.py" bare "$service")
+settings=$("$python" -B "$here/tools/compose.py" bare "$service")
 
 setting() { printf '%s\n' "$settings" | sed -n "s/^$1 //p"; }
 
@@ -13,7 +13,7 @@ mount --bind "$root" "$root"
 mkdir -p "$root/proc" "$root/dev" "$root/etc"
 echo '127.0.0.1 localhost broker' >"$root/etc/hosts"
 mount -t proc proc "$root/proc"
-mount -t tmpfs -o mode=755,size=64k tmpfs "$root/dev"
+mount -t tmpfs -o mode=755,size=4m tmpfs "$root/dev"
 for device in null zero random urandom; do
     : >"$root/dev/$device"
     mount --bind "/dev/$device" "$root/dev/$device"
@@ -44,8 +44,11 @@ while IFS= read -r pair; do [ -z "$pair" ] || set -- "$@" "$pair"; done <<PAIRS
 $(setting env)
 PAIRS
 set -- "$@" setpriv --no-new-privs --bounding-set "$bounds" chroot --userspec "$(setting user)" --groups= "$root"
+if [ "$(setting init)" = True ]; then
+    cp "$(command -v catatonit)" "$root/dev/init"
+    set -- "$@" /dev/init --
+fi
 while IFS= read -r word; do set -- "$@" "$word"; done <<WORDS
 $(setting word)
 WORDS
-[ "$(setting init)" = False ] || set -- catatonit -- "$@"
 exec "$@"
