@@ -27,11 +27,10 @@ compose() { "$python" -B "$here/tools/compose.py" "$@"; }
 
 # wait_for SECONDS WHAT COMMAND...: until the command succeeds
 wait_for() {
-    patience=$(($1 * 5)) awaited=$2
+    end=$(($(date +%s) + $1)) awaited=$2
     shift 2
     until "$@" >/dev/null 2>&1; do
-        patience=$((patience - 1))
-        [ $patience -gt 0 ] || { tell_all; die "waited in vain for $awaited"; }
+        [ "$(date +%s)" -lt "$end" ] || { tell_all; die "waited in vain for $awaited"; }
         sleep 0.2
     done
 }

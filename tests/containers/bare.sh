@@ -33,12 +33,11 @@ engine_image() {
     done
 }
 
-# engine_launch SERVICE: takes the place of the shell that calls it
+# launch SERVICE: takes the place of the shell that calls it
 launch() {
     service=$1
-    join=
-    if [ "$(setting "$service" network)" = none ]; then net=--net; else net= join="nsenter --net=$work/net"; fi
-    setting "$service" env | tr '\n' '\0' >"$work/roots/$service.env"
+    join="nsenter --net=$work/net" net=
+    [ "$(setting "$service" network)" != none ] || { join= && net=--net; }
     # shellcheck disable=SC2086
     exec $join unshare $net --mount --propagation slave --ipc --uts --pid --fork --kill-child \
         sh "$here/containers/bare_inside.sh" "$service" "$work"
@@ -62,17 +61,21 @@ engine_inside() {
     service=$1
     shift
     user=$(setting "$service" user)
-    nsenter --target "$(engine_pid "$service")" --mount --pid --net --root --wd=/ \
+    set -- nsenter --target "$(engine_pid "$service")" --mount --pid --net --root --wd=/ \
         --setuid "${user%:*}" --setgid "${user#*:}" "$@"
+    while IFS= read -r pair; do [ -z "$pair" ] || set -- "$pair" "$@"; done <<PAIRS
+$(setting "$service" env)
+PAIRS
+    env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"
 }
 
 engine_healthy() {
-    service=$1
+    probed=$1
     set --
     while IFS= read -r word; do set -- "$@" "$word"; done <<WORDS
-$(setting "$service" probe)
+$(setting "$probed" probe)
 WORDS
-    engine_inside "$service" "$@"
+    engine_inside "$probed" "$@"
 }
 
 engine_output() { cat "$work/logs/$1"; }
