@@ -10,6 +10,7 @@ mod once;
 mod outbox;
 
 mod output;
+mod quarantine;
 mod run;
 mod status;
 

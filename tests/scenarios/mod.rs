@@ -11,5 +11,6 @@ mod full_disk;
 mod hubs;
 mod live_first;
 mod planted_loss;
+mod quarantine;
 mod refusals;
 mod tools;

@@ -8,6 +8,7 @@ mod damage;
 mod full;
 mod inspecting;
 mod model;
+mod quarantine;
 mod writing;
 
 use std::path::Path;
