@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod child;
 pub mod front;
+pub mod hub;
 pub mod lab;
 pub mod mosquitto;
 pub mod oracle;
@@ -15,6 +16,7 @@ pub mod python;
 pub mod random;
 pub mod scripted_broker;
 pub mod scripted_hub;
+pub mod sub;
 pub mod tail;
 pub mod witness;
 

@@ -36,7 +36,7 @@ fn hand_over(driver: &mut Driver, token: u64) {
         content_type: None,
         correlation: None,
     };
-    driver.hand_over(publish).unwrap();
+    driver.hand_over(publish, None).unwrap();
 }
 
 fn puback(id: u16) -> Event {
