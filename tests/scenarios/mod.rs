@@ -12,4 +12,5 @@ mod full_disk;
 mod live_first;
 mod planted_loss;
 mod refusals;
+mod sync_kills;
 mod tools;
