@@ -27,6 +27,7 @@ packages_missing() {
     PATH="$PATH:/usr/sbin:/sbin"
     command -v mosquitto >/dev/null || echo mosquitto
     command -v mosquitto_sub >/dev/null || echo mosquitto-clients
+    command -v strace >/dev/null || echo strace
     command -v openssl >/dev/null || echo openssl
     command -v unshare >/dev/null && command -v setsid >/dev/null || echo util-linux
     if ! python3 -c 'import msgpack, paho.mqtt.client, zstandard' 2>/dev/null &&

@@ -4,6 +4,7 @@
 //! declared loss for it; no seq was used twice; nothing arrived that was never committed.
 
 mod agent_kills;
+mod any_kills;
 mod broken_links;
 mod broker_config;
 mod broker_outages;
@@ -16,4 +17,5 @@ mod planted_loss;
 mod quarantine;
 mod refusals;
 mod resends;
+mod sync_kills;
 mod tools;

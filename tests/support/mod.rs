@@ -67,6 +67,12 @@ pub fn pass_time(span: Duration) {
     std::thread::sleep(span);
 }
 
+/// How much of something a campaign asks for, or a seed to repeat.
+pub fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text:?} is not a number")))
+}
+
 /// A port nobody listens on. Below the range that the kernel hands out to outgoing connections, so that a broker
 /// that is stopped finds it free when it is started again.
 pub fn free_port() -> u16 {
