@@ -96,21 +96,7 @@ cargo bench --quiet --profile dev --features schema --bench report -- --short >/
 
 stage "the demo, which loses nothing and finds a planted loss"
 cargo clippy --quiet --all-targets --features schema,demo -- -D warnings
-cargo test --quiet --features schema,demo --lib hub::demo
-cargo build --quiet --features demo --bin holdover-hub
-shown=$(mktemp)
-demo() {
-    code=0
-    "${CARGO_TARGET_DIR:-target}/debug/holdover-hub" demo --seconds 20 "$@" >"$shown" 2>&1 || code=$?
-}
-demo
-[ "$code" = 0 ] && grep -q 'none is silently lost' "$shown" || { cat "$shown"; die "the demo ended with $code, not 0"; }
-demo --plant-loss
-[ "$code" = 1 ] || { cat "$shown"; die "the demo with a planted loss ended with $code, not 1"; }
-named=$(sed -n 's/^  SILENTLY LOST: //p' "$shown")
-planted=$(sed -n 's/^  nobody: \(seq [0-9]*\)\..*/\1/p' "$shown")
-[ -n "$planted" ] && [ "$named" = "demo-b $planted" ] || { cat "$shown"; die "named lost: '$named', planted: '$planted'"; }
-rm -f "$shown"
+cargo test --quiet --features schema,demo --lib --test integration demo::
 
 stage "tests"
 # A session of its own, so that whatever a test may have left running can be found and ended.
