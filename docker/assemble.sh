@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds one of the two programs as a static binary and lays out the root file system of its image.
-# The Dockerfiles run it in their build stage, and the tests run it too: what an image holds is written nowhere else.
+# The Dockerfiles run it in their build stage: what an image holds is written nowhere else.
 #
 # usage: docker/assemble.sh holdover|holdover-hub OUT     (PROFILE=release unless set)
 set -eu

@@ -17,6 +17,7 @@ use holdover::collect::{
     AgentFigures, COLLECTORS, Collector, CollectorSpec, Context, FsStat, HostRoot, MetricKind, ParamValue, Params, run,
 };
 use holdover::record::{Point, Record, Value};
+use holdover::wire::MetaMetric;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
@@ -200,6 +201,14 @@ fn the_metric_table_lists_exactly_what_collectors_emit() {
     }
     let rows: Vec<_> = COLLECTORS.iter().flat_map(|spec| spec.metrics).map(|m| (m.name, m.field)).collect();
     assert_eq!(rows.iter().collect::<BTreeSet<_>>().len(), rows.len(), "no field is described twice");
+}
+
+/// `meta` is one packet; the shipped configuration of mosquitto takes 128 KiB, other brokers less.
+#[test]
+fn all_rows_of_the_metric_table_fit_a_packet_of_64_kib_twice() {
+    let rows: Vec<MetaMetric> = COLLECTORS.iter().flat_map(|spec| spec.metrics).map(Into::into).collect();
+    let bytes = rmp_serde::to_vec_named(&rows).unwrap().len();
+    assert!(rows.len() > 130 && bytes <= 32 << 10, "{} rows are {bytes} bytes", rows.len());
 }
 
 #[test]

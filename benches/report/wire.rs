@@ -2,12 +2,13 @@
 
 use std::error::Error;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use holdover::clock;
 use holdover::outbox::{FileDisk, Options, Outbox};
 use holdover::record::Run;
-use holdover::wire::{BatchHeader, Chunk, Lane, encode_batch, transcode_json};
+use holdover::uplink::MAX_STORED;
+use holdover::wire::{BatchHeader, Chunk, Lane, compress, encode_batch, transcode_json};
 
 use crate::figure::{Figure, Outcome, Section};
 use crate::host::{Host, SET, values};
@@ -21,7 +22,8 @@ pub const SECTION: Section = Section {
 
 /// Samples in the largest batch.
 const SAMPLES: usize = 60;
-const LEVEL: i32 = 3;
+/// What a batch holds beside its chunks, at most.
+const HEADER: usize = 1 << 10;
 
 fn run(short: bool) -> Outcome {
     let every = if short { Duration::from_millis(20) } else { Duration::from_secs(1) };
@@ -42,10 +44,14 @@ fn run(short: bool) -> Outcome {
 /// The four encodings of the same messages.
 fn of_lane(lane: &str, messages: &[Vec<u8>], values: usize) -> Result<Vec<Figure>, Box<dyn Error>> {
     let json = messages.iter().map(|m| transcode_json(m)).collect::<Result<Vec<_>, _>>()?;
-    let packed = |messages: &[Vec<u8>]| -> std::io::Result<Vec<_>> {
-        messages.iter().map(|message| zstd::bulk::compress(message, LEVEL)).collect()
+    // As the uplink does it, and for live as if it did.
+    let packed = |messages: &[Vec<u8>]| -> Vec<_> {
+        messages.iter().map(|message| compress(message).unwrap_or_else(|| message.clone())).collect()
     };
-    let (msgpack_zstd, json_zstd) = (packed(messages)?, packed(&json)?);
+    let began = Instant::now();
+    let msgpack_zstd = packed(messages);
+    let took = began.elapsed() / u32::try_from(messages.len())?;
+    let json_zstd = packed(&json);
     let budget = if lane.ends_with(&format!(" {SAMPLES} samples")) { "<= 3.3" } else { "" };
     let figure = |encoding: &str, messages: &[Vec<u8>]| {
         let bytes: usize = messages.iter().map(Vec::len).sum();
@@ -57,6 +63,7 @@ fn of_lane(lane: &str, messages: &[Vec<u8>], values: usize) -> Result<Vec<Figure
         figure("json", &json),
         figure("msgpack, zstd", &msgpack_zstd).budget(budget),
         figure("json, zstd", &json_zstd),
+        Figure::new(format!("{lane}: zstd, time for one of msgpack"), took.as_secs_f64() * 1e6, "us"),
     ])
 }
 
@@ -94,14 +101,14 @@ impl Samples {
         Ok(taken)
     }
 
-    /// Live: one message a run. History: one message for so many samples.
+    /// Live: one message a run. History: one message for so many samples, or as many as a batch may take.
     fn messages(&self, lane: Lane, samples: usize) -> Vec<Vec<u8>> {
         match lane {
             Lane::Live => self.chunks.iter().flatten().map(|chunks| self.message(lane, chunks)).collect(),
             Lane::History => {
-                let batch = |samples: &[Vec<Vec<Chunk>>]| samples.iter().flatten().flatten().cloned().collect();
-                let batches = self.chunks.chunks(samples).map(batch);
-                batches.map(|chunks: Vec<Chunk>| self.message(lane, &chunks)).collect()
+                let flat = |samples: &[Vec<Vec<Chunk>>]| samples.iter().flatten().flatten().cloned().collect();
+                let parts = self.chunks.chunks(samples).map(flat).flat_map(batches);
+                parts.map(|chunks: Vec<Chunk>| self.message(lane, &chunks)).collect()
             }
         }
     }
@@ -119,6 +126,20 @@ impl Samples {
         };
         encode_batch(&header, &[], chunks)
     }
+}
+
+/// Cut where the uplink would.
+fn batches(chunks: Vec<Chunk>) -> Vec<Vec<Chunk>> {
+    let (mut batches, mut bytes) = (vec![Vec::new()], 0);
+    for chunk in chunks {
+        if bytes + chunk.maps.len() > MAX_STORED - HEADER {
+            batches.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += chunk.maps.len();
+        batches.last_mut().expect("there is one from the start").push(chunk);
+    }
+    batches
 }
 
 /// Values of `now` that `before` did not have in the same place.

@@ -215,6 +215,7 @@ fn uplink_settings(config: &Config, identity: &Identity, topics: TopicScheme, me
         urls: config.broker.urls.iter().map(ToString::to_string).collect(),
         meta,
         encoding: config.broker.encoding,
+        compression: config.broker.compression,
         unheard: config.broker.unheard,
         pace,
         window: usize::from(limits.in_flight),

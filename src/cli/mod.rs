@@ -37,3 +37,9 @@ pub fn main() -> ExitCode {
     };
     exit::finish(done)
 }
+
+/// `holdover run --config FILE`, for `holdover-hub demo`, which starts itself as the agent.
+#[cfg(feature = "demo")]
+pub fn run_agent(config: std::path::PathBuf) -> ExitCode {
+    exit::finish(run::run(&args::RunArgs { config: args::ConfigArg { config } }))
+}

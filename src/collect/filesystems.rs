@@ -1,7 +1,8 @@
 //! Space and inodes of mounted file systems: the mounts from `mountinfo`, the figures from `statvfs`.
 //!
-//! `statvfs` of a local file system answers from memory and is called in place. One behind a network, or in user
-//! space (FUSE), may never answer: those are asked only on request, by the helper threads of [`Prober`].
+//! `statvfs` of a local file system answers from memory and is called in place, for a microsecond or two. One behind a
+//! network, or in user space (FUSE), may never answer; nor may any other whose path leads through such a mount. Those
+//! are asked by the helper threads of [`Prober`], and so is, from then on, a local one that took its time once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -9,12 +10,13 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::prober::Prober;
+use super::prober::{PATIENCE, Prober};
 use super::text::{self, words};
 use super::{
     Collector, CollectorSpec, Context, Draft, FsStat, MetricSpec, ParamError, ParamKind, ParamSpec, Params, Points,
     ProcFile,
 };
+use crate::clock;
 use crate::record::{ErrorKind, RunError};
 
 pub const SPEC: CollectorSpec = CollectorSpec {
@@ -119,6 +121,10 @@ const NETWORK: &[&str] = &[
     "virtiofs",
 ];
 
+/// Local, and yet they may: a disk behind a daemon (NTFS), a mount that is made when it is touched, and one that waits
+/// for ever once its disks have failed.
+const WAITING: &[&str] = &["fuseblk", "autofs", "zfs"];
+
 /// One line of `mountinfo`.
 #[derive(Clone, Debug)]
 pub(super) struct Mount {
@@ -137,9 +143,15 @@ impl Mount {
         &self.kind
     }
 
-    /// Its `statvfs` is left to a thread. `fuseblk` is a local disk behind a daemon, such as NTFS.
+    /// Its `statvfs` is left to a thread.
     fn may_hang(&self) -> bool {
-        self.is_network() || self.kind == "fuseblk"
+        self.is_network() || WAITING.contains(&self.kind.as_str())
+    }
+
+    /// Whoever walks to it walks through `other`.
+    fn is_below(&self, other: &[u8]) -> bool {
+        let rest = self.path.strip_prefix(other);
+        rest.is_some_and(|rest| rest.starts_with(b"/") || (other == b"/" && !rest.is_empty()))
     }
 
     fn is_network(&self) -> bool {
@@ -187,6 +199,13 @@ impl Mount {
     }
 }
 
+impl Table {
+    /// The mounts of these devices are asked by threads.
+    fn distrust(&mut self, slow: &BTreeSet<Vec<u8>>) {
+        self.remote.extend(self.local.extract_if(.., |mount| slow.contains(&mount.device)));
+    }
+}
+
 struct Filesystems {
     file: Option<ProcFile>,
     only: BTreeSet<Vec<u8>>,
@@ -194,6 +213,8 @@ struct Filesystems {
     network: bool,
     prober: Prober,
     table: Table,
+    /// Devices that once kept the loop waiting.
+    slow: BTreeSet<Vec<u8>>,
 }
 
 /// What the last `mountinfo` came to: the table rarely changes, and reading it is most of a run.
@@ -218,6 +239,7 @@ fn build(params: &Params) -> Result<Box<dyn Collector>, ParamError> {
         network: params.bool("network").unwrap_or(false),
         prober: Prober::new(params.duration("timeout").unwrap_or(DEFAULT_TIMEOUT)),
         table: Table::default(),
+        slow: BTreeSet::new(),
     }))
 }
 
@@ -242,26 +264,42 @@ impl Collector for Filesystems {
             let message = format!("nothing is mounted at {}", text::excerpt(path));
             out.fail(NAME, RunError::new(ErrorKind::Unsupported, message)).tag("mountpoint", text::name(path));
         }
+        self.ask_in_place(ctx, out);
+        self.prober.probe(ctx, &self.table.remote, out);
+        self.table.distrust(&self.slow);
+        Ok(())
+    }
+}
+
+impl Filesystems {
+    fn ask_in_place(&mut self, ctx: &Context<'_>, out: &mut Points) {
         for mount in &self.table.local {
-            match ctx.host.statfs(mount.path()) {
+            let before = clock::now().mono;
+            let result = ctx.host.statfs(mount.path());
+            // A disk that fails is slow before it is dead. On a busy machine it may be a mistake: it costs a thread.
+            if clock::now().mono.saturating_sub(before) > PATIENCE {
+                self.slow.insert(mount.device.clone());
+            }
+            match result {
                 Ok(stat) => mount.emit(&stat, out.add(NAME)),
                 Err(error) if self.only.contains(&mount.path) => mount.fail(&error, out),
                 // Unmounted just now, or in a place that this user may not enter, and nobody asked for it by name.
                 Err(_) => {}
             }
         }
-        self.prober.probe(ctx, &self.table.remote, out);
-        Ok(())
     }
-}
 
-impl Filesystems {
-    fn read(&self, text: Vec<u8>, mounts: Vec<Mount>) -> Table {
+    fn read(&mut self, text: Vec<u8>, mounts: Vec<Mount>) -> Table {
+        self.slow.retain(|device| mounts.iter().any(|mount| mount.device == *device));
+        let hanging: Vec<Vec<u8>> = mounts.iter().filter(|m| m.may_hang()).map(|m| m.path.clone()).collect();
         let chosen = self.choose(mounts);
         let missing = self.only.iter().filter(|path| !chosen.iter().any(|mount| mount.path == **path));
         let missing = missing.cloned().collect();
-        let (remote, local) = chosen.into_iter().partition(Mount::may_hang);
-        Table { text, local, remote, missing }
+        let may_hang = |mount: &Mount| mount.may_hang() || hanging.iter().any(|other| mount.is_below(other));
+        let (remote, local) = chosen.into_iter().partition(may_hang);
+        let mut table = Table { text, local, remote, missing };
+        table.distrust(&self.slow);
+        table
     }
 
     fn choose(&self, mounts: Vec<Mount>) -> Vec<Mount> {

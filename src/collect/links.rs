@@ -2,11 +2,9 @@
 //!
 //! The same interfaces as `network` by default. Those without a link of their own (bridges, tunnels) are left out.
 
-use super::network::wants;
+use super::network::{INTERFACES, wants};
 use super::text;
-use super::{
-    Collector, CollectorSpec, Context, HostRoot, MetricSpec, ParamError, ParamKind, ParamSpec, Params, Points,
-};
+use super::{Collector, CollectorSpec, Context, HostRoot, MetricSpec, ParamError, Params, Points};
 use crate::record::{ErrorKind, RunError};
 
 pub const SPEC: CollectorSpec = CollectorSpec {
@@ -14,12 +12,7 @@ pub const SPEC: CollectorSpec = CollectorSpec {
     about: "speed and changes of the link, one record per network interface",
     default_schedule: "60s",
     default_on: true,
-    params: &[ParamSpec {
-        name: "interfaces",
-        kind: ParamKind::List,
-        about: "only these interfaces; a `*` at the end stands for any rest",
-        default: "[]",
-    }],
+    params: &[INTERFACES],
     metrics: METRICS,
     build,
 };

@@ -147,6 +147,13 @@ const BROKER: &[Key] = &[
     key("allow_clear_text", Kind::Bool, "false", "Allows mqtt:// without TLS, to a loopback address and nowhere else."),
     key("encoding", Kind::Choice(&["msgpack", "json"]), "\"msgpack\"", "The form of messages on the wire."),
     key(
+        "compression",
+        Kind::Choice(&["none", "zstd"]),
+        "\"none\"",
+        "\"zstd\" sends the backlog in a fraction of the bytes; live messages stay as they are. Every subscriber of the \
+         backlog must read zstd, as holdover-hub does.",
+    ),
+    key(
         "unheard",
         Kind::Choice(&["hold", "settle"]),
         "\"hold\"",

@@ -1,8 +1,8 @@
 //! The history lane: load the oldest pending chunks, pack them into one paced message at a time.
 //!
-//! At most one load is outstanding, asked for while another's chunks are still held: reading and sending overlap. Each reason to wait is either an input
-//! that will come (an answer, a load) or a time, which is noted in `history_wake`; there is no third, so
-//! the lane neither spins nor sleeps for ever.
+//! At most one load is outstanding, asked for while another's chunks are still held: reading and sending overlap.
+//! Each reason to wait is either an input that will come (an answer, a load) or a time, which is noted in
+//! `history_wake`; there is no third, so the lane neither spins nor sleeps for ever.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::io::{Action, Settings};
 use super::losses::LOSSES_PER_MESSAGE;
-use super::message::Envelope;
+use super::message::{Envelope, packet_size};
 use super::suspects::Group;
 use super::window::{Data, Route, Window};
 use super::{UNREADABLE_RETRY, Uplink};
@@ -216,7 +216,7 @@ impl Uplink {
         if !self.suspects.is_empty() {
             most
         } else if self.history_gate.is_open() {
-            self.batch.bytes().min(most)
+            self.squeeze.stored(self.batch.bytes().min(most))
         } else {
             1
         }
@@ -256,14 +256,16 @@ impl Uplink {
             self.losses.to_send(envelope.fitting_losses(LOSSES_PER_MESSAGE, rest))
         };
         let overhead = envelope.overhead(losses.len());
-        let target = if suspect { limit } else { self.load_bytes().min(limit) };
-        let chunks = self.batch_chunks(&head, target.saturating_sub(overhead));
+        let chunks = self.batch_chunks(&head, self.load_bytes().saturating_sub(overhead));
         let maps: usize = chunks.iter().map(|c| c.maps.len()).sum();
-        if overhead + maps <= limit && !self.window.fits_history(overhead + maps, self.room()) {
+        let expected = self.squeeze.wire(overhead + maps);
+        if expected <= limit && !self.window.fits_history(expected, self.room()) {
             return Step::Wait;
         }
         match envelope.encode_within(&losses, &chunks, limit) {
             Ok((payload, n)) => {
+                let maps: usize = chunks[..n].iter().map(|c| c.maps.len()).sum();
+                self.squeeze.seen(overhead + maps, packet_size(&envelope.topic, payload.len()));
                 let data = Data { losses, suspect, ..Data::new(Route::History, head.epoch, &chunks[..n]) };
                 self.send_history(data, envelope, payload, now)
             }
@@ -315,7 +317,7 @@ impl Uplink {
     }
 
     fn send_history(&mut self, data: Data, envelope: Envelope<'_>, payload: Vec<u8>, now: Now) -> Step {
-        let bytes = super::message::packet_size(&envelope.topic, payload.len());
+        let bytes = packet_size(&envelope.topic, payload.len());
         if !self.window.fits_history(bytes, self.room()) {
             return Step::Wait;
         }

@@ -142,6 +142,14 @@ pub enum Encoding {
     Json,
 }
 
+/// What history payloads go through beside; a build without feature `zstd` sends them plain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    #[default]
+    None,
+    Zstd,
+}
+
 /// What a PUBACK "no matching subscribers" (0x10) means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Unheard {
@@ -181,6 +189,7 @@ pub struct Settings {
     /// The `meta` document as published; empty: none.
     pub meta: Vec<u8>,
     pub encoding: Encoding,
+    pub compression: Compression,
     pub unheard: Unheard,
     /// `None`: history goes as fast as the window lets it.
     pub pace: Option<Pace>,
@@ -207,6 +216,7 @@ impl Settings {
             urls: Vec::new(),
             meta: Vec::new(),
             encoding: Encoding::default(),
+            compression: Compression::default(),
             unheard: Unheard::default(),
             pace: Some(Pace::default()),
             window: 10,

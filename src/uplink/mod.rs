@@ -22,6 +22,7 @@ mod message;
 mod pacing;
 pub mod reasons;
 mod report;
+mod squeeze;
 mod suspects;
 #[cfg(test)]
 mod tests;
@@ -32,8 +33,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use io::{Action, CloseReason, Encoding, EpochView, Input, Limits, Pace, Settings, Severity, Unheard, Will};
+pub use io::{
+    Action, CloseReason, Compression, Encoding, EpochView, Input, Limits, Pace, Settings, Severity, Unheard, Will,
+};
 pub use live::LIVE_BYTES;
+pub use squeeze::MAX_STORED;
 
 use crate::clock::Now;
 use crate::record::ClockContext;
@@ -48,12 +52,14 @@ use link::{Link, State as LinkState};
 use live::LiveQueue;
 use losses::Losses;
 use pacing::{BatchSize, TokenBucket};
+use squeeze::Squeeze;
 use suspects::Suspects;
 use window::{Room, Route, Window};
 
 /// P5: bytes that an uplink with default settings may hold, whatever the backlog: 64 KiB of waiting live
 /// chunks, two loads of 64 KiB of history, one message being built (64 KiB, three times that as JSON), and seqs:
 /// 4,096 pending ranges, 2,048 resting suspects, 1,024 losses and a window's bookkeeping, at most 512 KiB together.
+/// Compression, which is off by default, doubles the loads and the message: [`squeeze::MAX_STORED`].
 pub const MEMORY_CEILING: usize = (64 + 2 * 64 + 4 * 64 + 512) << 10;
 
 /// Brokers with a smaller packet limit than any stored value needs would otherwise starve the window.
@@ -104,6 +110,7 @@ pub struct Uplink {
     history_gate: Gate,
     bucket: TokenBucket,
     batch: BatchSize,
+    squeeze: Squeeze,
     loader: Loader,
     suspects: Suspects,
     /// Since when suspects wait for live data in flight to be answered.
@@ -145,6 +152,7 @@ impl Uplink {
         Self {
             link: Link::new(settings.urls.len(), settings.reconnect),
             bucket: TokenBucket::new(settings.pace),
+            squeeze: Squeeze::new(settings.compression),
             settings: Arc::new(settings),
             heartbeat: Heartbeat::default(),
             delivery: Delivery::new(opened),

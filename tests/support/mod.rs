@@ -33,7 +33,7 @@ pub fn root() -> PathBuf {
 
 /// An interpreter for the tools.
 pub fn python() -> Command {
-    let mut command = Command::new(python::with_modules(&["msgpack", "paho.mqtt.client"]));
+    let mut command = Command::new(python::with_modules(&["msgpack", "paho.mqtt.client", "zstandard"]));
     // A clean clone stays clean.
     command.arg("-B");
     command

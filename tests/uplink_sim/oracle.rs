@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use holdover::ranges::RangeSet;
-use holdover::uplink::{Limits, Pace, Unheard};
+use holdover::uplink::{Compression, Limits, Pace, Unheard};
 use holdover::wire::Loss;
 
 use super::broker::Parsed;
@@ -13,8 +13,9 @@ use super::outbox::SimOutbox;
 
 pub type Check = Result<(), String>;
 
-/// A full live queue and two loads.
+/// A full live queue and two loads, which are twice as large where batches are compressed.
 const RECORDS_HELD: usize = 192 << 10;
+const RECORDS_HELD_COMPRESSED: usize = 320 << 10;
 
 /// A publish that the uplink has not been answered.
 pub struct Flight {
@@ -223,8 +224,9 @@ impl Oracle {
         })
     }
 
-    pub fn memory(&self, held: usize) -> Check {
-        ensure(held <= RECORDS_HELD, || format!("memory: {held} bytes of records held"))
+    pub fn memory(&self, held: usize, compression: Compression) -> Check {
+        let most = if compression == Compression::Zstd { RECORDS_HELD_COMPRESSED } else { RECORDS_HELD };
+        ensure(held <= most, || format!("memory: {held} bytes of records held"))
     }
 
     /// The machine was woken by its own timer.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use holdover::clock::Now;
 use holdover::ranges::RangeSet;
 use holdover::uplink::backoff::Rng;
-use holdover::uplink::{Action, CloseReason, Encoding, Input, Pace, Settings, Unheard, Uplink};
+use holdover::uplink::{Action, CloseReason, Compression, Encoding, Input, Pace, Settings, Unheard, Uplink};
 use holdover::wire::{Chunk, Loss, LossReason, Status, TopicScheme};
 
 use super::broker::{Broker, Connect, Parsed, Poison, Reaction, parse};
@@ -98,7 +98,10 @@ fn settings(rng: &mut Rng) -> Settings {
 impl World {
     pub fn new(seed: u64, fault: Option<Fault>) -> Self {
         let mut rng = Rng::new(seed);
-        let settings = settings(&mut rng);
+        let mut settings = settings(&mut rng);
+        if seed % 4 == 1 {
+            settings.compression = Compression::Zstd;
+        }
         let outbox = SimOutbox::new(&mut rng);
         let opened = rng.below(10) != 0;
         let (views, losses) = if opened { (outbox.views(), outbox.losses.clone()) } else { Default::default() };
@@ -383,7 +386,7 @@ impl World {
             }
             self.carry_out(action)?;
         }
-        self.oracle.memory(self.machine.uplink.held_bytes())?;
+        self.oracle.memory(self.machine.uplink.held_bytes(), self.settings.compression)?;
         self.oracle.quiet(self.machine.next_wake(self.now), self.now)
     }
 
