@@ -1,8 +1,9 @@
 //! A segment by its checksums alone: where the values lie that prove themselves, whatever redb's tree says of them.
 //!
 //! That is all there is of a file whose tree is not sound. Of a sound one it is the quick way, taken only when the values
-//! prove every seq that the segment holds: a value covers its epoch and seqs, is written once and never changed, so one
-//! that is proven is the one that the tree would have led to. A copy that redb left behind when it moved a page is equal.
+//! prove every seq that the segment holds and no seq twice. A value covers its epoch and seqs, is written once and never
+//! changed or removed: those that the tree leads to are all in the file, so whatever else proves itself in a page that redb
+//! let go is a copy of one of them, or void, or contradicts one, and then the tree decides.
 
 use std::ops::RangeInclusive;
 
@@ -75,7 +76,7 @@ impl Raw {
         Ok(raw)
     }
 
-    /// A segment whose values prove each of `seqs` without contradiction; `None` when they do not.
+    /// A segment whose values prove each of `seqs` exactly once, copies aside; `None` when they do not.
     pub(super) fn whole(
         file: Box<dyn StorageBackend>,
         epoch: u64,
@@ -85,15 +86,42 @@ impl Raw {
         if !raw.index(epoch, MAX_PLACES)? {
             return Ok(None);
         }
-        // What lies beyond is void.
+        // What begins beyond is void: a commit that failed, or that nobody was told of.
         let base = raw.base;
-        raw.places.retain(|place| place.seqs(base).end() <= seqs.end());
-        raw.places.dedup_by_key(|place| place.content());
+        raw.places.retain(|place| place.seqs(base).start() <= seqs.end());
+        raw.burns.retain(|burn| burn.first <= *seqs.end());
+        let whole = raw.drop_copies()? && raw.follow_each_other(seqs);
         raw.places.shrink_to_fit();
-        let contradict = raw.places.windows(2).any(|pair| pair[0].seqs(base).end() >= pair[1].seqs(base).start());
-        let mut proven = raw.proven();
-        raw.burns.iter().for_each(|burn| proven.insert(burn.first..=burn.last()));
-        Ok((!contradict && proven.covers(seqs)).then_some(raw))
+        Ok(whole.then_some(raw))
+    }
+
+    /// Keeps one of several equal values. False when they are not equal: a checksum is no proof against a text that was
+    /// made to have it.
+    fn drop_copies(&mut self) -> Result<bool, Fault> {
+        let (mut kept, mut other) = (Vec::new(), Vec::new());
+        for pair in self.places.windows(2).filter(|pair| pair[0].content() == pair[1].content()) {
+            for (place, bytes) in pair.iter().zip([&mut kept, &mut other]) {
+                bytes.resize(usize::from(place.len), 0);
+                self.file.read(u64::from(place.offset), bytes)?;
+            }
+            if kept != other {
+                return Ok(false);
+            }
+        }
+        self.places.dedup_by_key(|place| place.content());
+        Ok(true)
+    }
+
+    /// Whether values and burns are all of `seqs`, none of it twice.
+    fn follow_each_other(&self, seqs: RangeInclusive<u64>) -> bool {
+        let mut places = self.places.iter().map(|place| place.seqs(self.base)).peekable();
+        let mut burns = self.burns.iter().map(|burn| burn.first..=burn.last()).peekable();
+        let mut next = *seqs.start();
+        while let Some(part) = places.next_if(|p| *p.start() == next).or_else(|| burns.next_if(|b| *b.start() == next))
+        {
+            next = part.end() + 1;
+        }
+        next == seqs.end() + 1 && places.next().is_none() && burns.next().is_none()
     }
 
     fn new(file: Box<dyn StorageBackend>, base: u64) -> Result<Self, Fault> {

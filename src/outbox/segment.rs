@@ -250,9 +250,10 @@ impl Sealed {
         epoch: u64,
         seqs: RangeInclusive<u64>,
     ) -> Result<Self, Fault> {
-        match Raw::whole(disk.open(path, false)?, epoch, seqs)? {
-            Some(raw) => Ok(Self::Raw(raw)),
-            None => Self::open(disk, path, cache),
+        match Raw::whole(disk.open(path, false)?, epoch, seqs) {
+            Ok(Some(raw)) => Ok(Self::Raw(raw)),
+            // A part that the disk refuses to read may be one that the tree does not need.
+            Ok(None) | Err(_) => Self::open(disk, path, cache),
         }
     }
 

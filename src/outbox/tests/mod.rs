@@ -7,6 +7,7 @@ mod damage;
 mod full;
 mod inspecting;
 mod model;
+mod proven;
 mod writing;
 
 use std::path::Path;
