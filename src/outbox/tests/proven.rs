@@ -96,7 +96,7 @@ impl Segment {
         disk.make_dir(Path::new("/outbox")).unwrap();
         let meta = Meta { format: 1, epoch: EPOCH, first: FIRST, prev: None, created: 1, fingerprint: String::new() };
         let active = Active::create(&disk, Path::new("/outbox"), &meta, &Batch::default(), CACHE).unwrap();
-        disk.rename(&active.path().to_owned(), &path()).unwrap();
+        disk.rename(active.path(), &path()).unwrap();
         Self { disk, active: Some(active), items: Vec::new(), next: FIRST }
     }
 
