@@ -176,16 +176,16 @@ impl Outbox {
             self.readers[open..].rotate_left(1);
             return Ok(self.readers.len() - 1);
         }
-        let file = epoch.segments.get(&first).ok_or_else(|| Fault::Damaged("the segment is gone".into()))?;
-        let opened = if file.raw {
-            Sealed::open_raw(&*self.disk, &file.path, id)
-        } else {
-            Sealed::open(&*self.disk, &file.path, self.reader_cache())
-        };
-        let sealed = opened?;
         if self.readers.len() >= MAX_OPEN {
             self.readers.remove(0);
         }
+        let file = epoch.segments.get(&first).ok_or_else(|| Fault::Damaged("the segment is gone".into()))?;
+        let opened = if file.raw {
+            Sealed::open_raw(&*self.disk, &file.path, id, first)
+        } else {
+            Sealed::open_proven(&*self.disk, &file.path, self.reader_cache(), id, epoch.seqs_of(first))
+        };
+        let sealed = opened?;
         self.readers.push(OpenSegment { epoch: id, first, sealed });
         Ok(self.readers.len() - 1)
     }

@@ -14,6 +14,7 @@
 //!
 //! Synchronous; no runtime, no clock (time is an argument), no thread but [`writer`]'s.
 
+mod ahead;
 mod append;
 mod disk;
 mod fault;
@@ -27,6 +28,7 @@ mod names;
 mod open;
 mod overlay;
 pub mod quarantine;
+mod raw;
 mod retain;
 mod segment;
 mod state;

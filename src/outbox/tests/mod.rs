@@ -8,6 +8,7 @@ mod damage;
 mod full;
 mod inspecting;
 mod model;
+mod proven;
 mod quarantine;
 mod writing;
 
