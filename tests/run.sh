@@ -77,7 +77,7 @@ stage "lints: as released, the edge build, and everything"
 cargo clippy --quiet -- -D warnings
 cargo clippy --quiet --no-default-features -- -D warnings
 cargo clippy --quiet --no-default-features --features zstd -- -D warnings
-cargo clippy --quiet --all-targets --features schema -- -D warnings
+cargo clippy --quiet --all-targets --features schema,demo -- -D warnings
 
 stage "the edge build carries nothing of the hub's"
 tree=$(cargo tree --quiet --edges normal --no-default-features --prefix none --format '{p}')
@@ -88,19 +88,16 @@ for crate in zstd zstd-sys schemars; do
 done
 printf '%s\n' "$tree" | sed 's, (\*)$,,' | sort -u | wc -l | xargs echo "crates in the edge build:"
 
+# One set of features for all that follows, so that everything is compiled once.
 stage "build"
-cargo test --quiet --features schema --no-run
+cargo test --quiet --features schema,demo --no-run
 
 stage "benches: every section once, with small amounts"
-cargo bench --quiet --profile dev --features schema --bench report -- --short >/dev/null
-
-stage "the demo, which loses nothing and finds a planted loss"
-cargo clippy --quiet --all-targets --features schema,demo -- -D warnings
-cargo test --quiet --features schema,demo --lib --test integration demo::
+cargo bench --quiet --profile dev --features schema,demo --bench report -- --short >/dev/null
 
 stage "tests"
 # A session of its own, so that whatever a test may have left running can be found and ended.
-setsid cargo test --features schema "$@" &
+setsid cargo test --features schema,demo "$@" &
 group=$!
 trap 'kill -TERM -- "-$group" 2>/dev/null; exit 130' HUP INT TERM
 code=0
