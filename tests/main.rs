@@ -4,6 +4,8 @@
 
 mod cli;
 mod collectors;
+#[cfg(feature = "demo")]
+mod demo;
 mod hung_mount;
 mod scenarios;
 mod schemas;

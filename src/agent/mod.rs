@@ -27,7 +27,7 @@ use ipc::StatusSocket;
 pub use ipc::ask;
 use report::Report;
 use service::{ServiceManager, StopSignals};
-pub use setup::{Identity, StartError, identify, sources, start, tls_files};
+pub use setup::{ChangeError, Identity, StartError, change_outbox, forget_hub, identify, sources, start, tls_files};
 pub use witness::VARIABLE as WITNESS_VARIABLE;
 
 /// The least time that the outbox gets to close, however long the goodbye to the broker took.
@@ -73,6 +73,9 @@ impl Agent {
             let now = clock::now();
             self.collect(now);
             self.deliver(now).await;
+            if self.run_commanded(now) {
+                continue;
+            }
             match self.wait(&mut signals).await {
                 Woken::Again => {}
                 Woken::Writer(Some(event)) => self.committed(event),
@@ -100,6 +103,21 @@ impl Agent {
         } else {
             self.report.refused(&collector, points, clock::now().mono);
         }
+    }
+
+    /// Collectors that a hub wants to run now. Returns whether there were any.
+    fn run_commanded(&mut self, now: Now) -> bool {
+        let runs = self.delivery.take_runs();
+        let any = !runs.is_empty();
+        for (collector, ticket) in runs {
+            let figures = self.report.figures(&self.delivery, &self.collecting, now);
+            let outcome = self.collecting.run_now(&collector, &now, &figures).map(|run| {
+                run.into_iter().for_each(|run| self.record(run));
+                format!("{collector} runs")
+            });
+            self.delivery.handle(Input::Ran { ticket, outcome }, now);
+        }
+        any
     }
 
     async fn deliver(&mut self, now: Now) {
@@ -149,7 +167,8 @@ impl Agent {
             Event::Lost(losses) => self.delivery.handle(Input::Lost(losses), now),
             Event::Opened(found) => {
                 self.opened();
-                self.delivery.handle(Input::Opened { epochs: setup::epoch_views(&found), losses: found.losses }, now);
+                let (epochs, hub) = (setup::epoch_views(&found), setup::hub_memory(&found));
+                self.delivery.handle(Input::Opened { epochs, losses: found.losses, hub }, now);
             }
             Event::Problem(_) | Event::Recovered | Event::Stats(_) => {}
         }

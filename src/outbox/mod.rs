@@ -14,6 +14,7 @@
 //!
 //! Synchronous; no runtime, no clock (time is an argument), no thread but [`writer`]'s.
 
+mod ahead;
 mod append;
 mod disk;
 mod fault;
@@ -26,6 +27,8 @@ mod losses;
 mod names;
 mod open;
 mod overlay;
+pub mod quarantine;
+mod raw;
 mod retain;
 mod segment;
 mod state;
@@ -136,6 +139,8 @@ pub struct EpochView {
     pub next: u64,
     /// Held and not settled.
     pub pending: RangeSet,
+    /// Seqs at or beyond `next` may have been drawn that nothing here knows of; it is not continued.
+    pub in_doubt: bool,
 }
 
 /// What was found at the start.
@@ -151,6 +156,8 @@ pub struct Opened {
     pub problems: Vec<String>,
     /// Wall clock at the last save, milliseconds since 1970; 0 when never saved.
     pub last_wall_ms: i64,
+    /// Kept by an earlier run, see [`Outbox::set_note`].
+    pub notes: BTreeMap<String, String>,
 }
 
 /// The outcome of one append.

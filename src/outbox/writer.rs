@@ -154,6 +154,7 @@ struct Work {
     loads: Vec<Load>,
     quarantines: VecDeque<(u64, RangeInclusive<u64>, String)>,
     notes: BTreeMap<String, String>,
+    new_epoch: bool,
     flush: bool,
     stop: bool,
 }
@@ -211,6 +212,7 @@ impl Writer {
             loads: inbox.loads.drain(..).collect(),
             quarantines: std::mem::take(&mut inbox.quarantines),
             notes: std::mem::take(&mut inbox.notes),
+            new_epoch: std::mem::take(&mut inbox.new_epoch),
             flush: std::mem::take(&mut inbox.flush),
             stop: inbox.stop,
             runs: Vec::new(),
@@ -249,6 +251,9 @@ impl Writer {
         }
         for (key, value) in &work.notes {
             outbox.set_note(key, value);
+        }
+        if work.new_epoch {
+            outbox.begin_epoch(now);
         }
         outbox.owe(work.overflow, LossReason::Memory, work.overflow_times);
         if work.overflow > 0 {

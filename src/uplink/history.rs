@@ -143,7 +143,7 @@ impl Uplink {
     /// Suspects go alone, status included, on a connection that has already acknowledged something: only then does its end
     /// say anything about them.
     fn suspects_may_go(&mut self, now: Duration) -> bool {
-        self.suspects.retain(|epoch, chunk| self.delivery.is_pending(epoch, chunk.clone()));
+        self.suspects.retain(|epoch, chunk| self.delivery.is_wanted(epoch, chunk.clone()));
         self.hide_resting();
         if self.suspects.is_empty() {
             self.suspects_wait = None;
@@ -351,7 +351,7 @@ impl Uplink {
         if chunks.is_empty() {
             self.not_readable(epoch, range, now);
         }
-        if let Some(first) = chunks.first().filter(|c| self.delivery.oldest_pending() == Some((epoch, c.first))) {
+        if let Some(first) = chunks.first().filter(|c| self.delivery.oldest_unsettled() == Some((epoch, c.first))) {
             self.oldest = first_time(first).map(|ts| (epoch, first.first, ts));
         }
         if self.link.up().is_some() && !std::mem::take(&mut self.loader.void) {

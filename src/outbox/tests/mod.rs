@@ -1,12 +1,15 @@
 //! The outbox on the real file system.
 
 mod accounting;
+mod asking;
 mod crash;
 mod crash_disk;
 mod damage;
 mod full;
 mod inspecting;
 mod model;
+mod proven;
+mod quarantine;
 mod writing;
 
 use std::path::Path;

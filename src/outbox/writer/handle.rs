@@ -43,6 +43,7 @@ pub(super) struct Inbox {
     pub(super) loads: VecDeque<Load>,
     pub(super) quarantines: VecDeque<(u64, RangeInclusive<u64>, String)>,
     pub(super) notes: BTreeMap<String, String>,
+    pub(super) new_epoch: bool,
     pub(super) flush: bool,
     pub(super) stop: bool,
 }
@@ -134,6 +135,12 @@ impl Handle {
     /// See [`Outbox::set_note`].
     pub fn set_note(&self, key: &str, value: &str) {
         self.shared.inbox().notes.insert(key.to_owned(), value.to_owned());
+    }
+
+    /// See [`Outbox::begin_epoch`].
+    pub fn begin_epoch(&self) {
+        self.shared.inbox().new_epoch = true;
+        self.flush();
     }
 
     /// Commits what waits, and saves the state, now.
