@@ -180,7 +180,7 @@ up() {
         healthy) wait_for 30 "the health of $service" engine_healthy "$service" ;;
         esac
     done 3<"$work/plan"
-    wait_for 60 "the agent's health" engine_healthy agent
+    for service in $services; do wait_for 60 "the health of $service" engine_healthy "$service"; done
 }
 
 # leave SERVICE: stopped as it wants to be, and gone; its volumes stay
@@ -199,7 +199,7 @@ down() { for service in $(compose plan | sed -n 's/^start //p' | tac); do leave 
 # status KEY: a value of the agent's status
 status() { engine_inside agent /holdover status --json | sed -n "s/.*\"status\":{.*\"$1\":\"\\{0,1\\}\\([^,\"}]*\\).*/\\1/p"; }
 
-hub_records() { engine_output hub; }
+hub_records() { cat "$(engine_volume records)"/records-*.ndjson; }
 hub_has() { hub_records | grep '"type":"record"' | grep -q "$1"; }
 hub_has_seq() { hub_records | grep -q "\"seq\":$1,"; }
 
@@ -254,7 +254,7 @@ first_start() {
     up
     grep -q 'made .*/ca.crt' "$work/ca.log" || die "the first start made no authority: $(cat "$work/ca.log")"
     made=$(authority)
-    say "up: authority made, broker healthy, agent healthy"
+    say "up: authority made; broker, hub and agent healthy"
     wait_for 60 "a record of the built-in collectors" hub_has '"name":"system.'
     measures_the_host
     for service in $services; do confined "$service"; done
@@ -278,6 +278,7 @@ goes_on() {
 }
 
 nothing_is_missing() {
+    engine_inside hub /holdover-hub gaps >"$work/account" 2>&1 || die "the hub lacks $(cat "$work/account")"
     hub_records | "$python" -B "$here/tools/account.py" edge-01 >"$work/account" 2>&1 || die "the hub has $(cat "$work/account")"
     say "hub: $(cat "$work/account")"
 }

@@ -1,7 +1,7 @@
 """Counts what a hub wrote, from nothing but the sequence numbers: NDJSON of `holdover-hub` on standard input.
 
 account.py HOST    prints one line, exit code 1 unless HOST's records are of one epoch and without a hole, some of them
-                   of the built-in collectors (`system.`), and none of another host
+                   of the built-in collectors (`system.`), none twice and none of another host
 """
 
 import json
@@ -29,5 +29,5 @@ print(
     f"{len(seqs)} records of {host}, seq {min(seqs)} to {max(seqs)}, {holes} missing, {twice} twice, {system} of them"
     f" system.*, epochs {', '.join(sorted(map(str, epochs)))}"
 )
-if holes or len(epochs) != 1 or not system or others:
+if holes or twice or len(epochs) != 1 or not system or others:
     sys.exit(f"not as it should be; other hosts: {sorted(others)}")
