@@ -105,7 +105,7 @@ remove_everything() {
     tries=50
     until rm -rf "$work" 2>/dev/null && remove_cgroups; do
         tries=$((tries - 1))
-        [ $tries -gt 0 ] || { printf 'tests/docker.sh: cannot remove %s, or cgroups %s\n' "$work" "$cgroup" >&2; exit 1; }
+        [ $tries -gt 0 ] || die "cannot remove $work, or cgroups $cgroup"
         sleep 0.2
     done
 }
@@ -175,7 +175,7 @@ up() {
     compose plan >"$work/plan"
     while read -r step service <&3; do
         case $step in
-        run) engine_run "$service" >"$work/$service.log" 2>&1 || { cat "$work/$service.log" >&2; die "$service failed"; } ;;
+        run) engine_run "$service" >"$work/$service.log" 2>&1 || die "$service failed: $(cat "$work/$service.log")" ;;
         start) engine_start "$service" || die "$service does not start" ;;
         healthy) wait_for 30 "the health of $service" engine_healthy "$service" ;;
         esac
@@ -197,7 +197,9 @@ down() { for service in $(compose plan | sed -n 's/^start //p' | tac); do leave 
 # --- what is looked at ---------------------------------------------------------------------------------------------
 
 # status KEY: a value of the agent's status
-status() { engine_inside agent /holdover status --json | sed -n "s/.*\"status\":{.*\"$1\":\"\\{0,1\\}\\([^,\"}]*\\).*/\\1/p"; }
+status() {
+    engine_inside agent /holdover status --json | sed -n "s/.*\"status\":{.*\"$1\":\"\\{0,1\\}\\([^,\"}]*\\).*/\\1/p"
+}
 
 hub_records() { cat "$(engine_volume records)"/records-*.ndjson; }
 hub_has() { hub_records | grep '"type":"record"' | grep -q "$1"; }
@@ -213,19 +215,21 @@ records_arrive() {
 # Every process of the service: not root, without rights and without a way to get any.
 confined() {
     first=$(engine_pid "$1")
-    own=$(readlink "/proc/$first/ns/pid")
+    own=$(readlink "/proc/$first/ns/pid") seen=0
     for process in /proc/[0-9]*; do
         [ "$(readlink "$process/ns/pid" 2>/dev/null)" = "$own" ] || continue
         # A moment ago it was there.
         rights=$(sed -n 's/^\(Uid\|CapEff\|NoNewPrivs\):\t//p' "$process/status" | tr '\n\t' '  ') || continue
         case $rights in
         "0 "*) die "$1 runs as root: $(tr '\0' ' ' <"$process/cmdline")" ;;
-        *" 0000000000000000 1 ") ;;
+        *" 0000000000000000 1 ") seen=$((seen + 1)) ;;
         *) die "$1 has rights (users, capabilities, no new privileges: $rights)" ;;
         esac
     done
+    [ $seen -gt 0 ] || die "$1 has no process"
     # By root, through the service's own mount.
-    if (: >"/proc/$first/root/written") 2>/dev/null; then die "the root of $1 can be written"; fi
+    answer=$( (: >"/proc/$first/root/written") 2>&1) || true
+    case $answer in *"Read-only file system"*) ;; *) die "the root of $1 can be written: $answer" ;; esac
 }
 
 measures_the_host() {
@@ -234,7 +238,7 @@ measures_the_host() {
     for own in '"mountpoint":"/host' '"mountpoint":"/tls' '"mountpoint":"/var/lib/holdover' '"mountpoint":"/etc/'; do
         ! hub_has "$own" || die "the agent measures its container: $own"
     done
-    ! grep -q machine0 "/proc/$(engine_pid agent)/net/dev" || die "the container has the machine's interface, which proves nothing"
+    ! grep -q machine0 "/proc/$(engine_pid agent)/net/dev" || die "the container has the machine's interface too"
 }
 
 authority() { sha256sum <"$(engine_volume authority)/ca.crt"; }
@@ -279,7 +283,8 @@ goes_on() {
 
 nothing_is_missing() {
     engine_inside hub /holdover-hub gaps >"$work/account" 2>&1 || die "the hub lacks $(cat "$work/account")"
-    hub_records | "$python" -B "$here/tools/account.py" edge-01 >"$work/account" 2>&1 || die "the hub has $(cat "$work/account")"
+    hub_records | "$python" -B "$here/tools/account.py" edge-01 >"$work/account" 2>&1 ||
+        die "the hub has $(cat "$work/account")"
     say "hub: $(cat "$work/account")"
 }
 

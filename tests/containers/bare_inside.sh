@@ -25,12 +25,14 @@ done
 setting volume | while read -r name target options; do
     # A new volume takes over the owner of the folder that it is mounted on.
     mkdir -p "$root$target"
-    [ -d "$work/volumes/$name" ] || { mkdir "$work/volumes/$name" && chown --reference="$root$target" "$work/volumes/$name"; }
-    mount --bind "$work/volumes/$name" "$root$target"
+    volume=$work/volumes/$name
+    [ -d "$volume" ] || { mkdir "$volume" && chown --reference="$root$target" "$volume"; }
+    mount --bind "$volume" "$root$target"
     mount -o "remount,bind,$options" "$root$target"
 done
 setting mount | while read -r source target options; do
-    if [ -d "$source" ]; then mkdir -p "$root$target"; else mkdir -p "$root$(dirname "$target")" && : >>"$root$target"; fi
+    mkdir -p "$root$(dirname "$target")"
+    if [ -d "$source" ]; then mkdir -p "$root$target"; else : >>"$root$target"; fi
     mount --rbind "$source" "$root$target"
     mount -o "remount,bind,${options%%,*}" "$root$target"
 done

@@ -15,10 +15,7 @@ pod() {
 
 # engine_image NAME CONTEXT < DOCKERFILE
 engine_image() {
-    pod build --quiet --format docker --isolation chroot --tag "localhost/$1" --file - "$2" >"$work/built" 2>&1 || {
-        cat "$work/built" >&2
-        return 1
-    }
+    pod build --quiet --format docker --isolation chroot --tag "localhost/$1" --file - "$2" >"$work/built"
 }
 
 # Whether a container can be run at all; says why not.
@@ -26,11 +23,15 @@ engine_begin() {
     echo '127.0.0.1 localhost broker' >"$work/hosts"
     mkdir "$work/empty"
     cp "$(command -v catatonit)" "$work/empty/"
-    printf 'FROM scratch\nCOPY . /\nENTRYPOINT ["/catatonit", "--version"]\n' | engine_image probe "$work/empty" || return 1
-    pod pod create --name lab --network none --cgroup-parent "/$cgroup" >"$work/built" 2>&1 &&
-        pod run --rm --pod lab --ulimit nofile=1024:1024 --ulimit nproc=100:100 localhost/probe >"$work/built" 2>&1 && return
+    printf 'FROM scratch\nCOPY . /\nENTRYPOINT ["/catatonit", "--version"]\n' | engine_image probe "$work/empty" &&
+        begin_pod >"$work/built" 2>&1 && return
     cat "$work/built" >&2
     return 1
+}
+
+begin_pod() {
+    pod pod create --name lab --network none --cgroup-parent "/$cgroup" &&
+        pod run --rm --pod lab --ulimit nofile=1024:1024 --ulimit nproc=100:100 localhost/probe
 }
 
 # launch OPTION SERVICE
