@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Agent;
+use super::alarm::Alarm;
 use super::collecting::{Collecting, Source};
 use super::delivery::{Broker, Delivery};
 use super::ipc::StatusSocket;
@@ -113,6 +114,7 @@ pub fn start(config: &Config, config_hash: &str, root: HostRoot, rng_seed: u64) 
         events,
         socket: status_socket(&config.outbox.dir),
         service: ServiceManager::new(now.mono),
+        alarm: Alarm::new(),
         report,
         stop_timeout: config.agent.stop_timeout,
         host: identity.host,

@@ -9,6 +9,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 use super::prober::{PATIENCE, Prober};
 use super::text::{self, words};
@@ -68,7 +69,9 @@ const METRICS: &[MetricSpec] = &[
         .is("system.filesystem.read_only", "whether the file system is read-only, from its mount on or after an error"),
 ];
 
-const DEFAULT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The kernel tells what is mounted, remounted or unmounted, but not that an error made a file system read-only.
+const READ_AGAIN: Duration = Duration::from_secs(10);
 
 /// No disk behind them, or nothing that a user fills.
 const PSEUDO: &[&str] = &[
@@ -213,6 +216,8 @@ struct Filesystems {
     network: bool,
     prober: Prober,
     table: Table,
+    /// `mountinfo` is read at this time (monotonic) even if nothing was mounted.
+    read_again: Duration,
     /// Devices that once kept the loop waiting.
     slow: BTreeSet<Vec<u8>>,
 }
@@ -239,27 +244,14 @@ fn build(params: &Params) -> Result<Box<dyn Collector>, ParamError> {
         network: params.bool("network").unwrap_or(false),
         prober: Prober::new(params.duration("timeout").unwrap_or(DEFAULT_TIMEOUT)),
         table: Table::default(),
+        read_again: Duration::ZERO,
         slow: BTreeSet::new(),
     }))
 }
 
 impl Collector for Filesystems {
     fn collect(&mut self, ctx: &Context<'_>, out: &mut Points) -> Result<(), RunError> {
-        let rel = ctx.host.namespace("mountinfo");
-        let file = match &mut self.file {
-            Some(file) if file.rel() == rel => file,
-            slot => slot.insert(ProcFile::new(rel.clone())),
-        };
-        let text = file.read(ctx.host)?;
-        if text != self.table.text || text.is_empty() {
-            let mounts: Vec<Mount> = text::lines(text).filter_map(parse).collect();
-            if mounts.is_empty() {
-                let first = text::lines(text).next().unwrap_or_default();
-                return Err(text::malformed(&rel, "at least one mount", first));
-            }
-            let text = text.to_vec();
-            self.table = self.read(text, mounts);
-        }
+        self.refresh(ctx)?;
         for path in &self.table.missing {
             let message = format!("nothing is mounted at {}", text::excerpt(path));
             out.fail(NAME, RunError::new(ErrorKind::Unsupported, message)).tag("mountpoint", text::name(path));
@@ -272,6 +264,31 @@ impl Collector for Filesystems {
 }
 
 impl Filesystems {
+    fn refresh(&mut self, ctx: &Context<'_>) -> Result<(), RunError> {
+        let rel = ctx.host.namespace("mountinfo");
+        let file = match &mut self.file {
+            Some(file) if file.rel() == rel => file,
+            slot => slot.insert(ProcFile::new(rel.clone())),
+        };
+        // Asked first: a change between the two is then read, and asked for in vain once more.
+        if file.is_unchanged(ctx.host) && ctx.now.mono < self.read_again {
+            return Ok(());
+        }
+        self.read_again = Duration::ZERO;
+        let text = file.read(ctx.host)?;
+        if text != self.table.text || text.is_empty() {
+            let mounts: Vec<Mount> = text::lines(text).filter_map(parse).collect();
+            if mounts.is_empty() {
+                let first = text::lines(text).next().unwrap_or_default();
+                return Err(text::malformed(&rel, "at least one mount", first));
+            }
+            let text = text.to_vec();
+            self.table = self.read(text, mounts);
+        }
+        self.read_again = ctx.now.mono + READ_AGAIN;
+        Ok(())
+    }
+
     fn ask_in_place(&mut self, ctx: &Context<'_>, out: &mut Points) {
         for mount in &self.table.local {
             let before = clock::now().mono;

@@ -166,7 +166,10 @@ impl Agent {
 
     fn command(&self, args: &[&str]) -> Command {
         let config = self.dir.join("holdover.toml");
-        std::fs::write(&config, self.config()).expect("own directory");
+        // Whole at every moment: a process started just now may be reading it.
+        let fresh = config.with_extension("fresh");
+        std::fs::write(&fresh, self.config()).expect("own directory");
+        std::fs::rename(&fresh, &config).expect("own directory");
         let mut words = self.wrapper.clone();
         words.push(env!("CARGO_BIN_EXE_holdover").to_owned());
         let mut command = Command::new(&words[0]);
