@@ -58,14 +58,11 @@ const METRICS: &[MetricSpec] = &[
         .is("system.filesystem.usage{system.filesystem.state=free}", "space that users other than root can still get"),
     MetricSpec::gauge(NAME, "utilization", "1")
         .is("system.filesystem.utilization", "usage / (usage + available), as df shows it"),
-    MetricSpec::updown(NAME, "inodes_limit", "{inode}")
-        .is("system.filesystem.inode.limit", "inodes there are; absent where they are made on demand"),
-    MetricSpec::updown(NAME, "inodes_usage", "{inode}")
-        .is("system.filesystem.inode.usage{system.filesystem.state=used}", "inodes in use"),
-    MetricSpec::gauge(NAME, "inodes_utilization", "1")
-        .is("system.filesystem.inode.utilization", "inodes_usage / inodes_limit"),
+    MetricSpec::updown(NAME, "inodes_limit", "{inode}").ours("inodes there are; absent where they are made on demand"),
+    MetricSpec::updown(NAME, "inodes_usage", "{inode}").ours("inodes in use"),
+    MetricSpec::gauge(NAME, "inodes_utilization", "1").ours("inodes_usage / inodes_limit"),
     MetricSpec::gauge(NAME, "read_only", "1")
-        .is("system.filesystem.read_only", "whether the file system is read-only, from its mount on or after an error"),
+        .ours("whether the file system is read-only, from its mount on or after an error"),
 ];
 
 const DEFAULT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);

@@ -21,22 +21,14 @@ const NAME: &str = "system.pressure";
 const RESOURCES: [&str; 3] = ["cpu", "memory", "io"];
 
 const METRICS: &[MetricSpec] = &[
-    MetricSpec::gauge(NAME, "some_10s", "1")
-        .is("system.linux.pressure{type=some,window=10s}", "share of the last 10 s in which some task waited"),
-    MetricSpec::gauge(NAME, "some_60s", "1")
-        .is("system.linux.pressure{type=some,window=60s}", "as some_10s, of the last 60 s"),
-    MetricSpec::gauge(NAME, "some_300s", "1")
-        .is("system.linux.pressure{type=some,window=300s}", "as some_10s, of the last 300 s"),
-    MetricSpec::counter(NAME, "some_time", "s")
-        .is("system.linux.pressure.time{type=some}", "time since boot in which some task waited"),
-    MetricSpec::gauge(NAME, "full_10s", "1")
-        .is("system.linux.pressure{type=full,window=10s}", "share of the last 10 s in which all tasks waited"),
-    MetricSpec::gauge(NAME, "full_60s", "1")
-        .is("system.linux.pressure{type=full,window=60s}", "as full_10s, of the last 60 s"),
-    MetricSpec::gauge(NAME, "full_300s", "1")
-        .is("system.linux.pressure{type=full,window=300s}", "as full_10s, of the last 300 s"),
-    MetricSpec::counter(NAME, "full_time", "s")
-        .is("system.linux.pressure.time{type=full}", "time since boot in which all tasks waited"),
+    MetricSpec::gauge(NAME, "some_10s", "1").ours("share of the last 10 s in which some task waited"),
+    MetricSpec::gauge(NAME, "some_60s", "1").ours("as some_10s, of the last 60 s"),
+    MetricSpec::gauge(NAME, "some_300s", "1").ours("as some_10s, of the last 300 s"),
+    MetricSpec::counter(NAME, "some_time", "s").ours("time since boot in which some task waited"),
+    MetricSpec::gauge(NAME, "full_10s", "1").ours("share of the last 10 s in which all tasks waited"),
+    MetricSpec::gauge(NAME, "full_60s", "1").ours("as full_10s, of the last 60 s"),
+    MetricSpec::gauge(NAME, "full_300s", "1").ours("as full_10s, of the last 300 s"),
+    MetricSpec::counter(NAME, "full_time", "s").ours("time since boot in which all tasks waited"),
 ];
 
 /// First word of a line, and its fields in the order of the kernel's.

@@ -41,7 +41,7 @@ const METRICS: &[MetricSpec] = &[
     MetricSpec::updown(NAME, "threads", "{thread}").is("process.thread.count", "threads of all of them"),
     MetricSpec::counter(NAME, "cpu_time", "s").is(
         "process.cpu.time",
-        "CPU time of all of them since this agent first saw one; goes on when one of them ends",
+        "CPU time of all of them that this agent has seen, since their own start; goes on when one of them ends",
     ),
 ];
 
