@@ -48,7 +48,8 @@ fn build(_: &Params) -> Result<Box<dyn Collector>, ParamError> {
 
 impl Collector for Pressure {
     fn collect(&mut self, ctx: &Context<'_>, out: &mut Points) -> Result<(), RunError> {
-        // A kernel that has one of the three has all of them: the first that fails is the reason.
+        // A kernel that has one of the three has all of them: the first that is not there is the reason. One that
+        // cannot be understood costs its own record only.
         for (resource, file) in &mut self.files {
             let rel = file.rel().to_owned();
             let text = file.read(ctx.host)?;
@@ -65,7 +66,8 @@ impl Collector for Pressure {
             }
             if !any {
                 let first = text::lines(text).next().unwrap_or_default();
-                return Err(text::malformed(&rel, "a line `some avg10=n avg60=n avg300=n total=n`", first));
+                let error = text::malformed(&rel, "a line `some avg10=n avg60=n avg300=n total=n`", first);
+                out.fail(NAME, error).tag("resource", *resource);
             }
         }
         Ok(())
