@@ -33,6 +33,7 @@ packages_missing() {
         ! /usr/bin/python3 -c 'import msgpack, paho.mqtt.client, zstandard' 2>/dev/null; then
         echo python3 python3-msgpack python3-paho-mqtt python3-zstandard
     fi
+    ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || echo libfaketime
     command -v node >/dev/null || echo nodejs
     command -v npm >/dev/null || echo npm
 }
@@ -80,7 +81,7 @@ cargo clippy --quiet --all-targets --features schema -- -D warnings
 
 stage "the edge build carries nothing of the hub's"
 tree=$(cargo tree --quiet --edges normal --no-default-features --prefix none --format '{p}')
-for crate in zstd zstd-sys schemars; do
+for crate in zstd zstd-sys schemars chrono tokio-cron-scheduler; do
     if printf '%s\n' "$tree" | grep -q "^$crate v"; then
         die "$crate is in the edge build (cargo tree --no-default-features --invert $crate)"
     fi
