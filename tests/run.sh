@@ -44,6 +44,7 @@ packages_missing() {
     [ -d /usr/share/zoneinfo/Etc ] || echo tzdata
     [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
     python3 -c 'import yaml' 2>/dev/null || /usr/bin/python3 -c 'import yaml' 2>/dev/null || echo python3-yaml
+    ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || echo libfaketime
     command -v node >/dev/null || echo nodejs
     command -v npm >/dev/null || echo npm
 }
@@ -91,7 +92,7 @@ cargo clippy --quiet --all-targets --features schema,demo -- -D warnings
 
 stage "the edge build carries nothing of the hub's"
 tree=$(cargo tree --quiet --edges normal --no-default-features --prefix none --format '{p}')
-for crate in zstd zstd-sys schemars; do
+for crate in zstd zstd-sys schemars chrono tokio-cron-scheduler; do
     if printf '%s\n' "$tree" | grep -q "^$crate v"; then
         die "$crate is in the edge build (cargo tree --no-default-features --invert $crate)"
     fi

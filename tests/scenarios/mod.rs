@@ -8,6 +8,7 @@ mod any_kills;
 mod broken_links;
 mod broker_config;
 mod broker_outages;
+mod clocks;
 mod compressed;
 mod full_disk;
 mod hubs;

@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod child;
+pub mod clock;
 pub mod front;
 pub mod hub;
 pub mod lab;
