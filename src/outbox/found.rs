@@ -172,7 +172,7 @@ impl Opening<'_> {
             file.path = to;
             drop(self.disk.sync_dir(&dir));
         }
-        let sealed = Sealed::open_raw(self.disk, &file.path, id).ok()?;
+        let sealed = Sealed::open_raw(self.disk, &file.path, id, first).ok()?;
         let end = sealed.end(id).ok().flatten();
         let proven = sealed.proven();
         for burn in sealed.burns(id).unwrap_or_default() {

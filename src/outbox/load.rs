@@ -1,15 +1,13 @@
 //! Reading back: whole chunks, proven by their checksums, and what to do when they are not there.
 
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
-use std::sync::Arc;
 
+use super::Loaded;
 use super::fault::Fault;
 use super::names::SegmentName;
 use super::segment::{Item, Query, Sealed};
 use super::store::{OpenSegment, Outbox, Writing};
 use super::value::{Burn, Times};
-use super::{Loaded, names};
 use crate::clock::Now;
 use crate::ranges::RangeSet;
 use crate::wire::{Chunk, Loss, LossReason};
@@ -178,16 +176,16 @@ impl Outbox {
             self.readers[open..].rotate_left(1);
             return Ok(self.readers.len() - 1);
         }
-        let file = epoch.segments.get(&first).ok_or_else(|| Fault::Damaged("the segment is gone".into()))?;
-        let opened = if file.raw {
-            Sealed::open_raw(&*self.disk, &file.path, id)
-        } else {
-            Sealed::open(&*self.disk, &file.path, self.reader_cache())
-        };
-        let sealed = opened?;
         if self.readers.len() >= MAX_OPEN {
             self.readers.remove(0);
         }
+        let file = epoch.segments.get(&first).ok_or_else(|| Fault::Damaged("the segment is gone".into()))?;
+        let opened = if file.raw {
+            Sealed::open_raw(&*self.disk, &file.path, id, first)
+        } else {
+            Sealed::open_proven(&*self.disk, &file.path, self.reader_cache(), id, epoch.seqs_of(first))
+        };
+        let sealed = opened?;
         self.readers.push(OpenSegment { epoch: id, first, sealed });
         Ok(self.readers.len() - 1)
     }
@@ -290,58 +288,5 @@ impl Outbox {
         }
         file.refused = 0;
         self.distrust(at, first, &fault.to_string(), now)
-    }
-
-    /// Sets records aside that no broker takes, so that they no longer hold up the rest: their bytes go to the
-    /// quarantine directory (while it has room), their seqs are declared to the other side.
-    pub fn quarantine(
-        &mut self,
-        epoch: u64,
-        seqs: RangeInclusive<u64>,
-        reason: &str,
-        now: Now,
-    ) -> Result<Vec<Loss>, String> {
-        let at = self.epochs.iter().position(|e| e.id == epoch).ok_or("no such epoch")?;
-        let to = (*seqs.end()).min(self.epochs[at].next - 1);
-        let mut from = (*seqs.start()).max(1);
-        let (mut kept, mut found) = (Vec::new(), Vec::new());
-        while from <= to {
-            let loaded = self.load(epoch, from..=to, usize::MAX, now);
-            found.extend(loaded.losses);
-            let Some(last) = loaded.chunks.last().map(Chunk::last) else { break };
-            kept.extend(loaded.chunks);
-            from = last + 1;
-        }
-        for chunk in &kept {
-            if let Err(error) = self.keep_quarantined(chunk) {
-                self.problem(format!("the bytes of quarantined seqs {:?} are not kept: {error}", chunk.seqs()));
-            }
-        }
-        self.fresh_losses.extend(found);
-        let entry = &mut self.epochs[at];
-        for gone in entry.ledger.quarantine(*seqs.start()..=to).iter() {
-            let (from, to) = (*gone.start(), *gone.end());
-            let reason = LossReason::Quarantined;
-            let loss = Loss { epoch, from, to: Some(to), count: to - from + 1, reason, t0: 0, t1: 0 };
-            self.book.add(loss.clone());
-            self.fresh_losses.push(loss);
-        }
-        self.problem(format!("seqs {seqs:?} of epoch {epoch} quarantined: {reason}"));
-        self.unsaved = true;
-        self.save(now)?;
-        Ok(self.take_losses())
-    }
-
-    fn keep_quarantined(&mut self, chunk: &Chunk) -> std::io::Result<()> {
-        let dir: PathBuf = self.options.dir.join(names::QUARANTINE);
-        self.disk.make_dir(&dir)?;
-        let bytes = super::value::encode_chunk(chunk, Times::default());
-        let path = dir.join(format!("{}-{}.value", chunk.epoch, chunk.first));
-        let disk = Arc::clone(&self.disk);
-        let file = disk.create(&path)?;
-        file.set_len(bytes.len() as u64)?;
-        file.write(0, &bytes)?;
-        file.sync_data()?;
-        disk.sync_dir(&dir)
     }
 }

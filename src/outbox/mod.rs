@@ -14,6 +14,7 @@
 //!
 //! Synchronous; no runtime, no clock (time is an argument), no thread but [`writer`]'s.
 
+mod ahead;
 mod append;
 mod disk;
 mod fault;
@@ -26,6 +27,8 @@ mod losses;
 mod names;
 mod open;
 mod overlay;
+pub mod quarantine;
+mod raw;
 mod redraw;
 mod retain;
 mod segment;

@@ -109,7 +109,7 @@ impl Opening {
         self.outbox.as_ref().and_then(|outbox| outbox.note(key))
     }
 
-    /// Starts the thread. Runs appended within `window` of each other share a commit.
+    /// Starts the thread. Runs appended within `window` of each other share a commit, see [`Handle::commit`].
     pub fn spawn(self, window: Duration, witness: Option<Witness>) -> io::Result<(Handle, mpsc::Receiver<Event>)> {
         let (events, receiver) = mpsc::channel(EVENTS);
         let shared = Arc::new(Shared::default());
@@ -128,7 +128,7 @@ impl Opening {
             opening: self,
         };
         let thread = std::thread::Builder::new().name("outbox".into()).spawn(move || writer.run())?;
-        Ok((Handle { shared, thread: Some(thread) }, receiver))
+        Ok((Handle { shared, window, thread: Some(thread) }, receiver))
     }
 }
 
@@ -191,8 +191,8 @@ impl Writer {
         loop {
             let now = clock::now().mono;
             let commit = inbox.since.filter(|_| !inbox.runs.is_empty()).map(|since| {
-                let full = inbox.bytes >= MAX_COMMIT;
-                (if full { now } else { since + self.window }).max(self.not_before)
+                let now_or_later = if inbox.complete || inbox.bytes >= MAX_COMMIT { now } else { since + self.window };
+                now_or_later.max(self.not_before)
             });
             let urgent =
                 !inbox.loads.is_empty() || !inbox.quarantines.is_empty() || inbox.flush || inbox.stop || self.redrawing;
@@ -237,6 +237,7 @@ impl Writer {
         }
         if committing {
             inbox.since = (!inbox.runs.is_empty()).then_some(now);
+            inbox.complete &= !inbox.runs.is_empty();
         }
         work
     }

@@ -382,7 +382,8 @@ impl Uplink {
 
 /// The `ts` of a chunk's first record.
 fn first_time(chunk: &Chunk) -> Option<i64> {
-    rmp_serde::from_read::<_, Record>(&chunk.maps[..]).ok().map(|record| record.ts)
+    let (_, first) = chunk.records().next()?;
+    rmp_serde::from_slice::<Record>(first).ok().map(|record| record.ts)
 }
 
 /// What became of one attempt to send.
