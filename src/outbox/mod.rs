@@ -32,6 +32,8 @@ mod retain;
 mod segment;
 mod state;
 mod store;
+mod stretch;
+mod taken;
 mod value;
 pub mod writer;
 

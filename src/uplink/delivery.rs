@@ -177,6 +177,13 @@ impl Delivery {
         self.epoch(id).is_some_and(|e| e.pending.intersects(seqs.clone()) && !hidden(e))
     }
 
+    /// The seqs from `first` on that are to be sent and that nothing hides, up to the first that is not.
+    pub fn free_from(&self, id: u64, first: u64) -> RangeInclusive<u64> {
+        let pending = self.epoch(id).and_then(|e| Some((e, e.pending.within(first..=u64::MAX).next()?)));
+        let free = pending.and_then(|(e, range)| e.first_free_in(range));
+        free.filter(|free| *free.start() == first).unwrap_or(first + 1..=first)
+    }
+
     pub fn is_pending(&self, id: u64, seqs: RangeInclusive<u64>) -> bool {
         self.epoch(id).is_some_and(|e| e.pending.intersects(seqs))
     }
@@ -344,6 +351,11 @@ mod tests {
                 }
                 let free = pending.iter().find(|s| !claimed.contains(s) && !hidden.contains(s));
                 prop_assert_eq!(d.oldest_free().map(|(_, r)| *r.start()), free.copied());
+                for first in [1, 8, 30, 1000] {
+                    let is_free = |s: &u64| pending.contains(s) && !claimed.contains(s) && !hidden.contains(s);
+                    let run = (first..).take_while(is_free).last();
+                    prop_assert_eq!(d.free_from(7, first).last(), run);
+                }
                 if let Some((_, range)) = d.oldest_free() {
                     prop_assert!(range.clone().all(|s| pending.contains(&s) && !claimed.contains(&s) && !hidden.contains(&s)));
                 }

@@ -62,7 +62,7 @@ fn commits() -> impl Strategy<Value = Vec<Vec<Part>>> {
 
 fn chunk(first: u64, count: u32, boot: u8, maps: &[u8]) -> Chunk {
     let context = ClockContext { boot: Arc::from(format!("boot-{boot}")), synced: boot > 0 };
-    Chunk { epoch: EPOCH, first, count, context, maps: Arc::from(maps) }
+    Chunk { epoch: EPOCH, first, count, context, maps: maps.to_vec().into() }
 }
 
 /// A value that says something else of these seqs than what is stored.
