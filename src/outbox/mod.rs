@@ -25,6 +25,7 @@ mod ledger;
 mod load;
 mod losses;
 mod names;
+mod next;
 mod open;
 mod overlay;
 mod raw;

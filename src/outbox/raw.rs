@@ -37,53 +37,72 @@ pub(super) struct Raw {
     stretches: Vec<Stretch>,
     burns: Vec<Burn>,
     blocks: Blocks,
+    /// How far the file has been looked through.
+    looked: u64,
     /// They proved everything: one that no longer does is damage, and not merely a hole.
     whole: bool,
+}
+
+/// A segment that is being looked through.
+pub(super) struct Unproven {
+    raw: Raw,
+    seqs: RangeInclusive<u64>,
+}
+
+impl Unproven {
+    pub(super) fn new(file: Box<dyn StorageBackend>, epoch: u64, seqs: RangeInclusive<u64>) -> Result<Self, Fault> {
+        Ok(Self { raw: Raw { whole: true, ..Raw::new(file, epoch, *seqs.start())? }, seqs })
+    }
+
+    /// Looks through some more of it. Returns whether that was not the end.
+    pub(super) fn look(&mut self) -> Result<bool, Fault> {
+        Ok(self.raw.stretches.len() <= MAX_STRETCHES && self.raw.look(*self.seqs.end())?)
+    }
+
+    /// Looks through the rest: a segment whose values prove each of its seqs exactly once, copies aside; `None` when they
+    /// do not.
+    pub(super) fn prove(mut self) -> Result<Option<Raw>, Fault> {
+        while self.look()? {}
+        let Self { mut raw, seqs } = self;
+        raw.sort_burns();
+        let few = raw.stretches.len() <= MAX_STRETCHES;
+        let whole = few && raw.drop_copies()? && raw.follow_each_other(&seqs);
+        Ok(whole.then_some(raw))
+    }
 }
 
 impl Raw {
     /// What is left of a file that is not sound, from the seq `base` on, with which the segment begins.
     pub(super) fn remains(file: Box<dyn StorageBackend>, epoch: u64, base: u64) -> Result<Self, Fault> {
         let mut raw = Self::new(file, epoch, base)?;
-        raw.index(u64::MAX, usize::MAX)?;
+        while raw.look(u64::MAX)? {}
+        raw.sort_burns();
         raw.drop_copies()?;
         Ok(raw)
     }
 
-    /// A segment whose values prove each of `seqs` exactly once, copies aside; `None` when they do not.
-    pub(super) fn whole(
-        file: Box<dyn StorageBackend>,
-        epoch: u64,
-        seqs: RangeInclusive<u64>,
-    ) -> Result<Option<Self>, Fault> {
-        let mut raw = Self { whole: true, ..Self::new(file, epoch, *seqs.start())? };
-        let whole = raw.index(*seqs.end(), MAX_STRETCHES)? && raw.drop_copies()? && raw.follow_each_other(&seqs);
-        Ok(whole.then_some(raw))
-    }
-
     fn new(file: Box<dyn StorageBackend>, epoch: u64, base: u64) -> Result<Self, Fault> {
         let (stretches, burns) = (Vec::new(), Vec::new());
-        Ok(Self { epoch, base, stretches, burns, blocks: Blocks::new(file)?, whole: false })
+        Ok(Self { epoch, base, stretches, burns, blocks: Blocks::new(file)?, looked: 0, whole: false })
     }
 
-    /// Looks through the file for what begins at or before the seq `end`: the rest is void, of a commit that failed or
-    /// that nobody was told of. False when that ended early, at `most` stretches.
-    fn index(&mut self, end: u64, most: usize) -> Result<bool, Fault> {
-        let mut at = 0;
-        while at < self.blocks.file_len() {
-            let (stretches, burns, base) = (&mut self.stretches, &mut self.burns, self.base);
-            let (window, until) = self.blocks.window(at)?;
-            at += value::scan_raw(window, until, self.epoch, |offset, proven| match proven {
-                Proven::Chunk(chunk) if chunk.first <= end => {
-                    Stretch::note(stretches, base, &chunk, at + offset as u64)
-                }
-                Proven::Burn(burn) if burn.first <= end => burns.push(burn),
-                Proven::Chunk(_) | Proven::Burn(_) => {}
-            }) as u64;
-            if self.stretches.len() > most {
-                return Ok(false);
-            }
+    /// Looks through a window of the file for what begins at or before the seq `end`: the rest is void, of a commit that
+    /// failed or that nobody was told of. Returns whether that was not the last one.
+    fn look(&mut self, end: u64) -> Result<bool, Fault> {
+        if self.looked >= self.blocks.file_len() {
+            return Ok(false);
         }
+        let (stretches, burns, base, at) = (&mut self.stretches, &mut self.burns, self.base, self.looked);
+        let (window, until) = self.blocks.window(at)?;
+        self.looked += value::scan_raw(window, until, self.epoch, |offset, proven| match proven {
+            Proven::Chunk(chunk) if chunk.first <= end => Stretch::note(stretches, base, &chunk, at + offset as u64),
+            Proven::Burn(burn) if burn.first <= end => burns.push(burn),
+            Proven::Chunk(_) | Proven::Burn(_) => {}
+        }) as u64;
+        Ok(true)
+    }
+
+    fn sort_burns(&mut self) {
         self.burns.sort_by_key(|b| b.first);
         // A burn rewritten with a larger count supersedes the smaller one; keep the longest.
         self.burns.dedup_by(|b, a| {
@@ -92,7 +111,6 @@ impl Raw {
                 true
             }
         });
-        Ok(true)
     }
 
     /// Leaves each seq in one stretch. False when two values do not say the same of one, which ends it where all must
@@ -112,7 +130,7 @@ impl Raw {
                         break;
                     }
                     let next = self.stretches.last().map_or(0, Stretch::next);
-                    self.stretches.extend(self.blocks.from_seq(self.epoch, self.base, stretch, next)?);
+                    self.stretches.extend(self.blocks.tail_at(self.epoch, self.base, stretch, next)?);
                 }
             }
         }
@@ -124,7 +142,7 @@ impl Raw {
     fn beside(&mut self, mut stretch: Stretch) -> Result<Beside, Fault> {
         let mut at = self.stretches.partition_point(|other| other.next() <= stretch.first);
         while let Some(other) = self.stretches.get(at).copied() {
-            let there = self.blocks.from_seq(self.epoch, self.base, other, stretch.first)?;
+            let there = self.blocks.tail_at(self.epoch, self.base, other, stretch.first)?;
             let Some(there) = there.filter(|there| there.first == stretch.first) else {
                 return Ok(Beside::Contradiction);
             };

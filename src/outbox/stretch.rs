@@ -9,7 +9,7 @@ use super::fault::Fault;
 use super::value::{self, Lying, MAX_VALUE};
 
 /// Read at a time, when the file is looked through and when stretches are.
-const BLOCK: usize = 64 * 1024;
+const BLOCK: usize = 32 * 1024;
 /// A stretch ends with the value that would make it longer.
 const MAX_STRETCH: u32 = BLOCK as u32 / 2;
 /// Passed over rather than read anew after: the heads of the pages between two stretches.
@@ -95,10 +95,18 @@ impl Blocks {
         self.file_len
     }
 
-    /// What lies at `at`, and how much of it is looked through: a value may reach beyond.
+    /// What lies at `at`, and how much of it is looked through: a value may reach beyond. What is there of it from the
+    /// window before is not read again.
     pub(super) fn window(&mut self, at: u64) -> Result<(&[u8], usize), Fault> {
-        let len = (self.file_len - at).min(BLOCK as u64);
-        self.load(at, at + len)?;
+        let mut block = std::mem::take(&mut self.block);
+        let passed = usize::try_from(at.saturating_sub(self.at)).unwrap_or(usize::MAX);
+        let kept = if at < self.at { 0 } else { block.len().saturating_sub(passed) };
+        if kept > 0 {
+            block.copy_within(passed.., 0);
+        }
+        block.resize((self.file_len - at).min(BLOCK as u64) as usize, 0);
+        self.file.read(at + kept as u64, &mut block[kept..])?;
+        (self.block, self.at) = (block, at);
         Ok((&self.block, BLOCK - MAX_VALUE))
     }
 
@@ -131,7 +139,7 @@ impl Blocks {
     }
 
     /// The part of a stretch that begins with the first value at or behind `seq`; `None` when there is none.
-    pub(super) fn from_seq(
+    pub(super) fn tail_at(
         &mut self,
         epoch: u64,
         base: u64,

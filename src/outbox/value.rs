@@ -116,16 +116,18 @@ impl Lying<'_> {
         self.first + u64::from(self.count) - 1
     }
 
-    /// `like`: one that is likely its own, which then is shared.
-    pub(super) fn context(&self, like: Option<&ClockContext>) -> ClockContext {
-        let shared = like.filter(|c| *c.boot == *self.boot && c.synced == self.synced).cloned();
-        shared.unwrap_or_else(|| ClockContext { boot: Arc::from(self.boot), synced: self.synced })
+    pub(super) fn is_of(&self, context: &ClockContext) -> bool {
+        *context.boot == *self.boot && context.synced == self.synced
+    }
+
+    pub(super) fn context(&self) -> ClockContext {
+        ClockContext { boot: Arc::from(self.boot), synced: self.synced }
     }
 
     /// A copy of it.
     fn chunk(&self) -> Chunk {
         let Self { epoch, first, count, .. } = *self;
-        Chunk { epoch, first, count, context: self.context(None), maps: Bytes::copy_from_slice(self.maps) }
+        Chunk { epoch, first, count, context: self.context(), maps: Bytes::copy_from_slice(self.maps) }
     }
 }
 

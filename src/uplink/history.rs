@@ -343,10 +343,8 @@ impl Uplink {
         }
         self.loader.asked = None;
         self.loader.retry_at = None;
-        let chunks: Vec<Chunk> = chunks
-            .into_iter()
-            .filter(|c| c.epoch == epoch && c.last() >= *range.start() && c.first <= *range.end())
-            .collect();
+        let mut chunks = chunks;
+        chunks.retain(|c| c.epoch == epoch && c.last() >= *range.start() && c.first <= *range.end());
         // What lies before, between the chunks, or everything if there are none, was not to be had.
         let mut next = *range.start();
         for chunk in &chunks {
