@@ -32,8 +32,12 @@ pub struct Packets {
 pub fn write(dir: &Path, file: &Path, room: InFlight) -> Result<Packets, Box<dyn Error>> {
     let mut now = clock::now();
     let (mut outbox, found) = Outbox::open(Arc::new(FileDisk), fill::options(dir), now)?;
-    let view =
-        |e: &holdover::outbox::EpochView| EpochView { epoch: e.epoch, pending: e.pending.clone(), next_seq: e.next };
+    let view = |e: &holdover::outbox::EpochView| EpochView {
+        epoch: e.epoch,
+        pending: e.pending.clone(),
+        next_seq: e.next,
+        in_doubt: false,
+    };
     let topics = TopicScheme::new("", "lab", HOST)?;
     let boot = holdover::host::boot_id(&holdover::collect::HostRoot::default()).into();
     let settings = Settings {

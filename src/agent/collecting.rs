@@ -15,7 +15,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use crate::clock::{self, Now};
 use crate::collect::{self, AgentFigures, Collector, CollectorSpec, Context, HostRoot, exec};
 use crate::record::{ClockContext, ErrorKind, Point, Run, RunError, Value};
-use crate::schedule::{DueRun, Missed, Scheduler};
+use crate::schedule::{Missed, Scheduler};
 use absent::Absent;
 pub use absent::absence;
 
@@ -25,7 +25,7 @@ pub enum Source {
     Script(exec::Script),
 }
 
-/// One collector's account, for `status`: runs that were due = `runs` + `missed` + those still going.
+/// One collector's account, for `status`: runs that were due + `commanded` = `runs` + `missed` + those still going.
 #[derive(Clone, Debug, Default)]
 pub struct Account {
     /// Runs that ended, well or not.
@@ -36,6 +36,8 @@ pub struct Account {
     /// whose source is still missing.
     pub silent: u64,
     pub missed: u64,
+    /// Runs that a hub asked for.
+    pub commanded: u64,
     pub last_ms: Option<i64>,
     pub last_error: Option<String>,
 }
@@ -105,6 +107,11 @@ impl Collecting {
         self.scheduler.next_wake()
     }
 
+    /// No run ends before that; a script's may at any time.
+    pub fn next_run(&self) -> Option<Duration> {
+        if self.running.is_empty() { self.next_wake() } else { Some(Duration::ZERO) }
+    }
+
     /// Runs the built-in collectors that are due, starts the scripts that are, and records what was missed.
     pub fn poll(&mut self, now: &Now, figures: &AgentFigures) -> Vec<Run> {
         let polled = self.scheduler.poll(*now);
@@ -113,9 +120,20 @@ impl Collecting {
             runs.push(self.missed(missed, now));
         }
         for due in polled.due {
-            runs.extend(self.start(&due, now, figures));
+            runs.extend(self.start(due.job, now, figures));
         }
         runs
+    }
+
+    /// Runs one collector now, beside its schedule; a script's records come when it ends.
+    pub fn run_now(&mut self, collector: &str, now: &Now, figures: &AgentFigures) -> Result<Option<Run>, String> {
+        let job = self.sources.iter().position(|(name, _)| &**name == collector);
+        let job = job.ok_or_else(|| format!("no collector of that name runs here: {collector:.64}"))?;
+        if !self.scheduler.mark_running(job) {
+            return Err(format!("{collector} is running already"));
+        }
+        self.accounts[job].commanded += 1;
+        Ok(self.start(job, now, figures))
     }
 
     /// The next script to end; waits for ever when none runs. Cancel-safe.
@@ -162,28 +180,29 @@ impl Collecting {
         self.sources.iter().map(|(name, _)| &**name).zip(&self.accounts)
     }
 
-    fn start(&mut self, due: &DueRun, now: &Now, figures: &AgentFigures) -> Option<Run> {
+    /// The job is marked as running.
+    fn start(&mut self, job: usize, now: &Now, figures: &AgentFigures) -> Option<Run> {
         let context = Context { host: &self.root, now, agent: figures };
-        let mut points = match &mut self.sources[due.job].1 {
+        let mut points = match &mut self.sources[job].1 {
             Source::Builtin { spec, collector } => run_builtin(spec, collector.as_mut(), &context),
             Source::Script(script) => {
                 let script = script.clone();
-                self.spawn(due, script, *now);
+                self.spawn(job, script, *now);
                 return None;
             }
         };
-        self.scheduler.mark_done(due.job);
-        if self.absent[due.job].repeats(&points) {
+        self.scheduler.mark_done(job);
+        if self.absent[job].repeats(&points) {
             points.clear();
         }
         let context = self.context(now);
-        self.record(due.job, points, context, now)
+        self.record(job, points, context, now)
     }
 
-    fn spawn(&mut self, due: &DueRun, script: exec::Script, now: Now) {
-        let (host, name) = (self.host.clone(), due.collector.clone());
+    fn spawn(&mut self, job: usize, script: exec::Script, now: Now) {
+        let (host, name) = (self.host.clone(), self.sources[job].0.clone());
         let task = self.scripts.spawn(async move { exec::run(&script, &host, &name, &now).await });
-        let running = Running { job: due.job, started: now, context: self.context(&now) };
+        let running = Running { job, started: now, context: self.context(&now) };
         self.running.insert(task.id(), running);
     }
 

@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use tokio::task::{JoinError, JoinHandle};
 
-use crate::clock::Now;
+use crate::clock::{self, Now};
 use crate::config::Secret;
 use crate::outbox::writer::Handle;
 use crate::uplink::transport::tls::{self, TlsFiles, VerificationTime};
 use crate::uplink::transport::{
-    self, BrokerUrl, CloseKind, ConnectOptions, Connection, Credentials, Publish, PublishRefused, TransportEvent,
+    self, BrokerUrl, CloseKind, ConnectOptions, Connection, Credentials, Publish, PublishRefused, Received,
+    Subscription, TransportEvent,
 };
-use crate::uplink::{Action, CloseReason, Input, Limits, Severity, Uplink, Will, reasons};
+use crate::uplink::{Action, CloseReason, HubMemory, Input, Limits, Message, Severity, Ticket, Uplink, Will, reasons};
 
 /// How long a DISCONNECT may take to leave.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -76,15 +77,22 @@ pub struct Delivery {
     last_close: Option<String>,
     /// Seconds since 1970 at which the client certificate ends.
     certificate_ends: Option<i64>,
+    /// Asked for by a hub and not started yet; at most one a second.
+    runs: Vec<(String, Ticket)>,
 }
 
 impl Broker {
+    /// The saved time may have been ahead: a clock that a time service vouches for needs no floor, and overrules it.
+    fn verification_time(&self) -> VerificationTime {
+        VerificationTime::new(self.saved_wall_ms.filter(|_| !clock::synced()))
+    }
+
     /// Blocks: reads files.
     fn attempt(&self, url: usize, will: &Will) -> Result<Attempt, String> {
         let url = self.urls.get(url).ok_or("no broker URL is configured")?.clone();
         let loaded = match url.tls() {
             true => Some(
-                tls::load(&self.tls, VerificationTime::new(self.saved_wall_ms))
+                tls::load(&self.tls, self.verification_time())
                     .map_err(|error| format!("{}: {error}", url.address()))?,
             ),
             false => None,
@@ -114,6 +122,7 @@ impl Delivery {
             address: None,
             last_close: None,
             certificate_ends: None,
+            runs: Vec::new(),
         }
     }
 
@@ -185,10 +194,33 @@ impl Delivery {
             TransportEvent::Acked { token, code } => Input::Acked { token, code },
             TransportEvent::Closed(reason) => Input::Closed(self.closed(&reason)),
             TransportEvent::Progress => Input::Progress,
-            // The agent subscribes to nothing yet; what a broker sends unasked is not ours to act on.
-            TransportEvent::Subscribed(_) | TransportEvent::Received(_) | TransportEvent::Discarded { .. } => return,
+            TransportEvent::Subscribed(outcomes) => {
+                Input::Subscribed(outcomes.into_iter().map(|o| (o.filter, o.code)).collect())
+            }
+            TransportEvent::Received(received) => return self.received(received, now),
+            TransportEvent::Discarded { count, why } => {
+                tracing::warn!(count, why, "incoming messages were dropped");
+                return;
+            }
         };
         self.uplink.handle(input, now);
+    }
+
+    /// Taken in, and only then acknowledged. What is lost with a crash in between, the broker or the hub repeats.
+    fn received(&mut self, received: Received, now: Now) {
+        let Received { topic, payload, retain, response_topic, correlation, ack, .. } = received;
+        let message = Message { topic, payload, retained: retain, response_topic, correlation };
+        self.uplink.handle(Input::Received(message), now);
+        if let (Some(connection), Some(token)) = (&mut self.connection, ack)
+            && let Err(refused) = connection.ack(token)
+        {
+            tracing::debug!(%refused, "a message was not acknowledged; the broker will send it again");
+        }
+    }
+
+    /// Commands to run a collector, each to be answered with [`Input::Ran`].
+    pub fn take_runs(&mut self) -> Vec<(String, Ticket)> {
+        std::mem::take(&mut self.runs)
     }
 
     /// Carries out everything that the state machine wants now.
@@ -196,9 +228,10 @@ impl Delivery {
         while let Some(action) = self.uplink.poll(now) {
             match action {
                 Action::Connect { url, session: _, will } => self.connect(url, &will, now),
-                Action::Publish { token, topic, payload, retain, content_type } => {
-                    let content_type = Some(content_type);
-                    self.publish(Publish { token, topic: topic.to_string(), payload, retain, content_type }, now);
+                Action::Subscribe(filters) => self.subscribe(filters, now),
+                Action::Publish { token, topic, payload, retain, content_type, correlation } => {
+                    let (topic, content_type) = (topic.to_string(), Some(content_type));
+                    self.publish(Publish { token, topic, payload, retain, content_type, correlation }, now);
                 }
                 Action::Load { epoch, range, max_bytes } => {
                     if !outbox.load(epoch, range, max_bytes) {
@@ -208,6 +241,12 @@ impl Delivery {
                 Action::Settle { epoch, seqs } => outbox.settle(epoch, seqs),
                 Action::SettleLosses(losses) => outbox.settle_losses(losses),
                 Action::Quarantine { epoch, seqs, reason } => outbox.quarantine(epoch, seqs, reason),
+                Action::Note { value } => {
+                    outbox.set_note(HubMemory::NOTE, value);
+                    outbox.flush();
+                }
+                Action::BeginEpoch => outbox.begin_epoch(),
+                Action::Run { collector, ticket } => self.runs.push((collector, ticket)),
                 Action::Disconnect { clean } => self.disconnect(clean, now).await,
                 Action::Log { severity, text } => log(severity, &text),
             }
@@ -240,6 +279,15 @@ impl Delivery {
     fn not_connected(&mut self, text: String, now: Now) {
         self.last_close = Some(text.clone());
         self.uplink.handle(Input::Closed(CloseReason::Connect(text)), now);
+    }
+
+    fn subscribe(&mut self, filters: Vec<String>, now: Now) {
+        let Some(connection) = &mut self.connection else { return };
+        if let Err(refused) = connection.subscribe(filters.into_iter().map(Subscription::new).collect()) {
+            let text = format!("{}: a subscription was refused: {refused}", connection.address());
+            self.drop_connection(&text);
+            self.uplink.handle(Input::Closed(CloseReason::Other(text)), now);
+        }
     }
 
     fn publish(&mut self, publish: Publish, now: Now) {

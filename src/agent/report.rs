@@ -61,6 +61,7 @@ struct CollectorView<'a> {
     failed: u64,
     silent: u64,
     missed: u64,
+    commanded: u64,
     last_ms: Option<i64>,
     last_error: Option<&'a str>,
 }
@@ -216,6 +217,7 @@ impl Report {
                     failed: a.failed,
                     silent: a.silent,
                     missed: a.missed,
+                    commanded: a.commanded,
                     last_ms: a.last_ms,
                     last_error: a.last_error.as_deref(),
                 })

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Agent;
+use super::alarm::Alarm;
 use super::collecting::{Collecting, Source};
 use super::delivery::{Broker, Delivery};
 use super::ipc::StatusSocket;
@@ -20,7 +21,7 @@ use crate::outbox::{self, FileDisk, HostIdError, writer};
 use crate::schedule::{self, Job, Scheduler};
 use crate::uplink::backoff::Reconnect;
 use crate::uplink::transport::tls::{self, IdentityFiles, Roots, TlsFiles};
-use crate::uplink::{self, Pace, Uplink};
+use crate::uplink::{self, HubMemory, Pace, Uplink};
 use crate::wire::{Meta, TopicError, TopicScheme, VERSION, encode_payload};
 
 /// Covers DNS, TCP, TLS and CONNACK together.
@@ -99,7 +100,7 @@ pub fn start(config: &Config, config_hash: &str, root: HostRoot, rng_seed: u64) 
     let opening = writer::open(Arc::new(FileDisk), outbox_options(config, &identity), now)?;
     let found = opening.found().clone();
     let meta = encode_payload(&meta(config, &identity, &root, config_hash));
-    let settings = uplink_settings(config, &identity, topics, meta);
+    let settings = uplink::Settings { hub: hub_memory(&found), ..uplink_settings(config, &identity, topics, meta) };
     let uplink = Uplink::new(settings, epoch_views(&found), found.losses.clone(), rng_seed);
     announce(config, &identity, &found, &uplink);
     let mut report = Report::new(config.outbox.dir.clone(), now, opening.stats());
@@ -113,6 +114,7 @@ pub fn start(config: &Config, config_hash: &str, root: HostRoot, rng_seed: u64) 
         events,
         socket: status_socket(&config.outbox.dir),
         service: ServiceManager::new(now.mono),
+        alarm: Alarm::new(),
         report,
         stop_timeout: config.agent.stop_timeout,
         host: identity.host,
@@ -147,6 +149,7 @@ fn announce(config: &Config, identity: &Identity, found: &outbox::Opened, uplink
     );
 }
 
+/// How the configured outbox is kept.
 fn outbox_options(config: &Config, identity: &Identity) -> outbox::Options {
     outbox::Options {
         max_bytes: config.outbox.max_bytes,
@@ -217,6 +220,7 @@ fn uplink_settings(config: &Config, identity: &Identity, topics: TopicScheme, me
         encoding: config.broker.encoding,
         compression: config.broker.compression,
         unheard: config.broker.unheard,
+        level: limits.level,
         pace,
         window: usize::from(limits.in_flight),
         in_flight_bytes: usize::try_from(limits.in_flight_bytes).unwrap_or(usize::MAX),
@@ -228,9 +232,46 @@ fn uplink_settings(config: &Config, identity: &Identity, topics: TopicScheme, me
     }
 }
 
+/// Why an outbox was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    #[error("{0}")]
+    Outbox(#[from] outbox::OpenError),
+    #[error("the outbox in {0} could not be saved: {1}")]
+    Save(PathBuf, String),
+}
+
+/// Opens the outbox as the agent would, and changes it. No agent may run on it.
+pub fn change_outbox<T>(
+    config: &Config,
+    now: Now,
+    change: impl FnOnce(&mut outbox::Outbox) -> Result<T, String>,
+) -> Result<T, ChangeError> {
+    let identity = identify(config, &HostRoot::default());
+    let (mut store, _) = outbox::Outbox::open(Arc::new(FileDisk), outbox_options(config, &identity), now)?;
+    let changed = change(&mut store);
+    store.close(now);
+    changed.map_err(|why| ChangeError::Save(config.outbox.dir.clone(), why))
+}
+
+/// Forgets that a hub has ever acknowledged this host.
+pub fn forget_hub(store: &mut outbox::Outbox, now: Now) -> Result<(), String> {
+    store.set_note(HubMemory::NOTE, HubMemory::FORGOTTEN);
+    store.save(now)
+}
+
+/// What the outbox remembers of hubs.
+pub(super) fn hub_memory(opened: &outbox::Opened) -> HubMemory {
+    HubMemory::from_note(opened.notes.get(HubMemory::NOTE).map(String::as_str))
+}
+
 pub(super) fn epoch_views(opened: &outbox::Opened) -> Vec<uplink::EpochView> {
-    let view =
-        |e: &outbox::EpochView| uplink::EpochView { epoch: e.epoch, pending: e.pending.clone(), next_seq: e.next };
+    let view = |e: &outbox::EpochView| uplink::EpochView {
+        epoch: e.epoch,
+        pending: e.pending.clone(),
+        next_seq: e.next,
+        in_doubt: e.in_doubt,
+    };
     opened.epochs.iter().map(view).collect()
 }
 

@@ -1,19 +1,25 @@
-//! `holdover outbox ls|stats|verify|export`: reads the directory itself, whether an agent runs on it or not.
+//! `holdover outbox ls|stats|losses|verify|export`: reads the directory itself, whether an agent runs on it or not.
+//! `forget-hub` writes to it, and only when none does; `quarantine` has a file of its own.
 
 use std::io::Write;
 
-use super::args::{OutboxArgs, OutboxCommand, OutboxView};
+use super::args::{ForgetHubArgs, OutboxArgs, OutboxCommand, OutboxView};
 use super::exit::{Exit, Failure};
-use super::{load, output};
+use super::{load, output, quarantine};
+use crate::agent::{self, ChangeError};
 use crate::clock;
-use crate::outbox::FileDisk;
-use crate::outbox::inspect::{self, EpochSummary, InspectError, SegmentView, View};
+use crate::outbox::inspect::{self, EpochSummary, InspectError, LossView, SegmentView, View};
+use crate::outbox::{FileDisk, OpenError};
+use crate::uplink::Level;
 
 pub fn run(args: &OutboxArgs) -> Result<Exit, Failure> {
     let mut out = output::stdout();
     let exit = match &args.command {
         OutboxCommand::Ls(view) => ls(view, &mut out),
         OutboxCommand::Stats(view) => stats(view, &mut out),
+        OutboxCommand::Losses(view) => losses(view, &mut out),
+        OutboxCommand::ForgetHub(args) => forget_hub(args, &mut out),
+        OutboxCommand::Quarantine(args) => quarantine::run(args, &mut out),
         OutboxCommand::Verify(view) => verify(view, &mut out),
         OutboxCommand::Export(view) => export(view, &mut out),
     }?;
@@ -27,6 +33,16 @@ impl From<InspectError> for Failure {
             InspectError::Output(error) => error.into(),
             other => Self::failed(other.to_string()),
         }
+    }
+}
+
+impl From<ChangeError> for Failure {
+    fn from(error: ChangeError) -> Self {
+        let exit = match error {
+            ChangeError::Outbox(OpenError::Locked { .. }) => Exit::Temporary,
+            _ => Exit::Failed,
+        };
+        Self::new(exit, error.to_string())
     }
 }
 
@@ -99,6 +115,53 @@ fn saved(view: &View) -> String {
     }
 }
 
+fn losses(args: &OutboxView, out: &mut impl Write) -> Result<Exit, Failure> {
+    let checked = load::config(&args.config)?;
+    let (losses, problems) = inspect::losses(&FileDisk, &checked.config.outbox.dir)?;
+    if args.json {
+        json(out, &losses)?;
+    } else if losses.is_empty() {
+        writeln!(out, "nothing was declared lost")?;
+    } else {
+        let rows: Vec<_> = losses.iter().map(loss_row).collect();
+        output::table(out, &["epoch", "from", "to", "records", "reason", "oldest", "newest", "confirmed"], &rows)?;
+    }
+    notes(&problems);
+    Ok(Exit::Ok)
+}
+
+fn loss_row(loss: &LossView) -> Vec<String> {
+    let known = |known: bool, text: String| if known { text } else { "-".to_owned() };
+    vec![
+        loss.epoch.to_string(),
+        loss.from.to_string(),
+        loss.to.map_or("-".to_owned(), |to| to.to_string()),
+        known(loss.count > 0, loss.count.to_string()),
+        loss.reason.clone(),
+        known(loss.t0 != 0, time(loss.t0)),
+        known(loss.t1 != 0, time(loss.t1)),
+        if loss.settled { "yes" } else { "no" }.to_owned(),
+    ]
+}
+
+pub(super) fn time(ms: i64) -> String {
+    jiff::Timestamp::from_millisecond(ms).map_or_else(|_| ms.to_string(), |at| format!("{at:.0}"))
+}
+
+fn forget_hub(args: &ForgetHubArgs, out: &mut impl Write) -> Result<Exit, Failure> {
+    let checked = load::config(&args.config)?;
+    let config = &checked.config;
+    let now = clock::now();
+    agent::change_outbox(config, now, |store| agent::forget_hub(store, now))?;
+    let effect = match config.uplink.level {
+        Level::Auto => "records count as delivered once the broker has them, until a hub acknowledges this host again",
+        Level::Broker => "it makes no difference while uplink.level is \"broker\"",
+        Level::Hub => "it makes no difference while uplink.level is \"hub\"",
+    };
+    writeln!(out, "forgotten: {effect}")?;
+    Ok(Exit::Ok)
+}
+
 fn verify(args: &OutboxView, out: &mut impl Write) -> Result<Exit, Failure> {
     let checked = load::config(&args.config)?;
     let verified = inspect::verify(&FileDisk, &checked.config.outbox.dir)?;
@@ -126,13 +189,13 @@ fn export(args: &OutboxView, out: &mut impl Write) -> Result<Exit, Failure> {
     Ok(if problems.is_empty() { Exit::Ok } else { Exit::Failed })
 }
 
-fn notes(lines: &[String]) {
+pub(super) fn notes(lines: &[String]) {
     for line in lines {
         output::complain(line);
     }
 }
 
-fn json(out: &mut impl Write, value: &impl serde::Serialize) -> Result<(), Failure> {
+pub(super) fn json(out: &mut impl Write, value: &impl serde::Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string(value).map_err(|error| Failure::failed(format!("cannot print: {error}")))?;
     writeln!(out, "{text}")?;
     Ok(())

@@ -75,7 +75,11 @@ pub const SECTIONS: &[SectionSpec] = &[
     SectionSpec { name: "host", about: "Who this host is.", keys: HOST },
     SectionSpec { name: "broker", about: "The MQTT broker and how to be let in.", keys: BROKER },
     SectionSpec { name: "outbox", about: "Where records wait until they are delivered.", keys: OUTBOX },
-    SectionSpec { name: "uplink", about: "How fast the backlog is sent.", keys: UPLINK },
+    SectionSpec {
+        name: "uplink",
+        about: "When a record counts as delivered, and how fast the backlog is sent.",
+        keys: UPLINK,
+    },
     SectionSpec { name: "log", about: "What the agent says about itself on standard error.", keys: LOG },
     SectionSpec { name: "agent", about: "The agent as a process.", keys: AGENT },
     SectionSpec {
@@ -191,6 +195,14 @@ const OUTBOX: &[Key] = &[
 ];
 
 const UPLINK: &[Key] = &[
+    key(
+        "level",
+        Kind::Choice(&["auto", "broker", "hub"]),
+        "\"auto\"",
+        "Whose word settles a record: \"broker\" takes the broker's acknowledgement, which proves nothing about who \
+         subscribes; \"hub\" waits until a Holdover hub has stored it. \"auto\" is \"hub\" once any hub has ever \
+         acknowledged this host, until 'holdover outbox forget-hub'.",
+    ),
     key(
         "history_rate",
         Kind::Rate(KIB, 3 * 1024 * MIB),

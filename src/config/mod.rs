@@ -35,6 +35,7 @@ pub use secret::Secret;
 pub use source::Sources;
 
 use crate::clock::Now;
+use crate::uplink::Level;
 use reader::{Reader, Section};
 use tree::{Data, Node, Table};
 
@@ -94,6 +95,7 @@ pub enum Drop {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Uplink {
+    pub level: Level,
     pub history_rate: Rate,
     /// Messages per second; of no account when the rate is unlimited.
     pub history_batches: u32,

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use super::problem::Origin;
 use super::reader::{Reader, Section, quote};
+use crate::uplink::Level;
+
 use super::{Agent, Collector, Drop, Host, Log, LogFormat, MAX_NAME, Outbox, Rate, Uplink, keys, units};
 
 /// Topics stay below this, see the wire contract.
@@ -101,6 +103,7 @@ fn default_max_bytes(file_system: Option<u64>) -> u64 {
 }
 
 pub(super) fn uplink(mut section: Section, reader: &mut Reader<'_>) -> Option<Uplink> {
+    let level = reader.text(&mut section, "level");
     let history_rate = reader.rate(&mut section, "history_rate");
     let idle_batches = history_rate == Some(Rate::Unlimited) && reader.given(&section, "history_batches");
     let history_batches = reader.int(&mut section, "history_batches");
@@ -110,7 +113,13 @@ pub(super) fn uplink(mut section: Section, reader: &mut Reader<'_>) -> Option<Up
     let reconnect_min = reader.duration(&mut section, "reconnect_min");
     let reconnect_max = reader.duration(&mut section, "reconnect_max");
     reader.finish(section);
+    let level = match level?.as_str() {
+        "broker" => Level::Broker,
+        "hub" => Level::Hub,
+        _ => Level::Auto,
+    };
     let uplink = Uplink {
+        level,
         history_rate: history_rate?,
         history_batches: u32::try_from(history_batches?).ok()?,
         in_flight: u16::try_from(in_flight?).ok()?,

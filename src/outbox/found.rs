@@ -29,6 +29,7 @@ impl Opening<'_> {
             segments: BTreeMap::new(),
             next: 1,
             ledger: saved.as_ref().map(EpochState::ledger).unwrap_or_default(),
+            in_doubt: false,
             saved: RangeSet::new(),
         };
         epoch.saved = epoch.ledger.done().clone();

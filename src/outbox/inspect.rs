@@ -1,4 +1,4 @@
-//! Looking into an outbox without touching it, also while an agent runs: `ls`, `stats`, `verify`, `export`.
+//! Looking into an outbox without touching it, also while an agent runs: `ls`, `stats`, `losses`, `verify`, `export`.
 //!
 //! Takes no lock and writes nothing. Sealed segments do not change; the one being appended to is read as it was at
 //! some moment, again if that moment fell into a commit. Plain structs and lines come out; printing is the caller's.
@@ -17,7 +17,7 @@ use super::retain;
 use super::segment::{Item, Query, Sealed};
 use super::state::{self, State};
 use crate::ranges::RangeSet;
-use crate::wire::{Chunk, LossReason};
+use crate::wire::{Chunk, Loss, LossReason};
 
 /// Attempts at a file that changes while it is read.
 const ATTEMPTS: u32 = 3;
@@ -88,6 +88,52 @@ pub struct View {
     pub losses: usize,
     /// Newer, foreign, unreadable; one line each.
     pub notes: Vec<String>,
+}
+
+/// Seqs that were declared lost, or that nobody would take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LossView {
+    pub epoch: u64,
+    pub from: u64,
+    /// `None`: nobody knows how many.
+    pub to: Option<u64>,
+    /// Records gone; 0 when not known.
+    pub count: u64,
+    pub reason: String,
+    /// Wall clock of the oldest and the newest of them, milliseconds since 1970; 0 when not known (any more).
+    pub t0: i64,
+    pub t1: i64,
+    /// The other side has confirmed it, as last saved.
+    pub settled: bool,
+}
+
+/// Every declared loss of what the directory still knows, by epoch and seq. Those that the other side has confirmed are
+/// told from the epoch's account, which no longer has their times.
+pub fn losses(disk: &dyn Disk, dir: &Path) -> Result<(Vec<LossView>, Vec<String>), InspectError> {
+    let (state, epochs, notes) = gather(disk, dir)?;
+    let mut views: Vec<LossView> = state.losses.iter().map(unsettled_view).collect();
+    for epoch in &epochs {
+        let told = state.losses.iter().filter(|l| l.epoch == epoch.id);
+        let told: RangeSet = told.map(|l| l.from..=l.to.unwrap_or(u64::MAX)).collect();
+        let lost = epoch.ledger.lost().iter().map(|(reason, set)| (*reason, set));
+        for (reason, set) in lost.chain([(LossReason::Quarantined, epoch.ledger.quarantined())]) {
+            let mut settled = set.clone();
+            settled.subtract(&told);
+            views.extend(settled.iter().map(|range| {
+                let (from, to) = (*range.start(), *range.end());
+                let (count, reason) = (to - from + 1, word(reason));
+                LossView { epoch: epoch.id, from, to: Some(to), count, reason, t0: 0, t1: 0, settled: true }
+            }));
+        }
+    }
+    let age = |id: u64| epochs.iter().find(|e| e.id == id).map_or(0, |e| e.ordinal);
+    views.sort_by_key(|view| (age(view.epoch), view.epoch, view.from));
+    Ok((views, notes))
+}
+
+fn unsettled_view(loss: &Loss) -> LossView {
+    let Loss { epoch, from, to, count, t0, t1, .. } = *loss;
+    LossView { epoch, from, to, count, reason: word(loss.reason), t0, t1, settled: false }
 }
 
 /// What [`verify`] found.

@@ -54,6 +54,9 @@ impl Ledger {
     /// Of `range`, what was held is lost; returns exactly that.
     pub(super) fn lose(&mut self, range: RangeInclusive<u64>, reason: LossReason) -> RangeSet {
         let fresh = RangeSet::from_iter(self.done.missing_within(range));
+        if fresh.is_empty() {
+            return fresh;
+        }
         let set = self.lost.entry(reason).or_default();
         set.union(&fresh);
         let forgotten = set.forget_smallest(MAX_LOST);
@@ -70,6 +73,25 @@ impl Ledger {
         let forgotten = self.quarantined.forget_smallest(MAX_QUARANTINED);
         self.forget(forgotten);
         fresh
+    }
+
+    /// `range` is held again, whatever had become of it; returns what was not held.
+    pub(super) fn release(&mut self, range: RangeInclusive<u64>) -> RangeSet {
+        let changed = self.done.within(range.clone()).collect();
+        for set in self.lost.values_mut().chain([&mut self.settled, &mut self.quarantined, &mut self.done]) {
+            set.remove(range.clone());
+        }
+        changed
+    }
+
+    /// Of `range`, what is quarantined is lost for good.
+    pub(super) fn give_up(&mut self, range: RangeInclusive<u64>) {
+        let gone: RangeSet = self.quarantined.within(range).collect();
+        self.quarantined.subtract(&gone);
+        self.done.subtract(&gone);
+        for range in gone.iter() {
+            self.lose(range, LossReason::Quarantined);
+        }
     }
 
     fn forget(&mut self, forgotten: Vec<RangeInclusive<u64>>) {
@@ -126,6 +148,20 @@ mod tests {
         assert_eq!(ledger.lose(1..=100, LossReason::Age), RangeSet::from_iter([26..=39, 51..=100]));
         assert_eq!(total(&ledger, 201), 200);
         assert_eq!(ledger.held(1..=200), vec![101..=200]);
+    }
+
+    #[test]
+    fn what_is_released_is_held_and_what_is_given_up_is_lost() {
+        let mut ledger = Ledger::default();
+        ledger.settle(&RangeSet::from_iter([1..=10]));
+        ledger.quarantine(11..=20);
+        ledger.lose(21..=25, LossReason::Age);
+        assert_eq!(ledger.release(9..=12), RangeSet::from_iter([9..=12]));
+        ledger.give_up(1..=15);
+        assert_eq!(ledger.lost()[&LossReason::Quarantined], RangeSet::from_iter([13..=15]));
+        assert_eq!(ledger.quarantined(), &RangeSet::from_iter([16..=20]));
+        assert_eq!(ledger.held(1..=30), vec![9..=12, 26..=30]);
+        assert_eq!(total(&ledger, 31), 30);
     }
 
     #[test]

@@ -1,17 +1,16 @@
 //! Reading back: whole chunks, proven by their checksums, and what to do when they are not there.
 
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
-use std::sync::Arc;
 
+use super::Loaded;
 use super::fault::Fault;
 use super::names::SegmentName;
 use super::segment::{Item, Query, Sealed};
 use super::store::{OpenSegment, Outbox, Writing};
 use super::value::{Burn, Times};
-use super::{Loaded, names};
 use crate::clock::Now;
-use crate::wire::{Chunk, LossReason};
+use crate::ranges::RangeSet;
+use crate::wire::{Chunk, Loss, LossReason};
 
 /// Sealed segments open at a time.
 pub(super) const MAX_OPEN: usize = 2;
@@ -28,7 +27,8 @@ impl Outbox {
         let mut loaded = Loaded::default();
         let Some(at) = self.epochs.iter().position(|e| e.id == epoch) else { return loaded };
         let to = (*range.end()).min(self.epochs[at].next - 1);
-        let mut from = (*range.start()).max(1);
+        let first = (*range.start()).max(1);
+        let mut from = first;
         // Each step gets further, or distrusts a segment; the bound is for a disk that changes under our feet.
         for _ in 0..MAX_STEPS {
             if from > to || !loaded.chunks.is_empty() || loaded.failed.is_some() {
@@ -37,7 +37,37 @@ impl Outbox {
             from = self.load_some(at, from..=to, max_bytes, &mut loaded, now);
         }
         loaded.losses = self.take_losses();
+        let looked_at = loaded.chunks.last().map_or(from, |chunk| chunk.last() + 1).min(to + 1);
+        if looked_at > first {
+            self.declare_again(at, first..=looked_at - 1, &mut loaded);
+        }
         loaded
+    }
+
+    /// What was looked for, is not there, and is no news: somebody asks for it again, and is told again why it is gone.
+    /// What was delivered and then made way for newer records stays settled here; whoever asks has to do without.
+    fn declare_again(&mut self, at: usize, range: RangeInclusive<u64>, loaded: &mut Loaded) {
+        let mut absent = RangeSet::from_iter([range]);
+        loaded.chunks.iter().for_each(|chunk| absent.remove(chunk.seqs()));
+        let told = loaded.losses.iter().filter_map(|loss| Some(loss.from..=loss.to?));
+        told.for_each(|range| absent.remove(range));
+        let epoch = &self.epochs[at];
+        let lost = epoch.ledger.lost().iter().map(|(reason, set)| (*reason, set));
+        let others =
+            [(LossReason::Quarantined, epoch.ledger.quarantined()), (LossReason::Quota, epoch.ledger.settled())];
+        let mut again = Vec::new();
+        for (reason, set) in lost.chain(others) {
+            for gone in absent.iter().flat_map(|range| set.within(range)) {
+                let (from, to) = (*gone.start(), *gone.end());
+                let count = to - from + 1;
+                again.push(Loss { epoch: epoch.id, from, to: Some(to), count, reason, t0: 0, t1: 0 });
+            }
+        }
+        for loss in again {
+            self.book.add(loss.clone());
+            loaded.losses.push(loss);
+            self.unsaved = true;
+        }
     }
 
     /// Loads from one segment, or declares a hole. Returns the seq to go on with.
@@ -83,6 +113,7 @@ impl Outbox {
     /// Collects chunks up to a hole or a change of clock context. Returns the seq to go on with.
     fn take_items(&mut self, at: usize, items: Vec<Item>, range: RangeInclusive<u64>, loaded: &mut Loaded) -> u64 {
         let mut expected = *range.start();
+        let mut passed_over = false;
         for item in items {
             if item.first() > expected {
                 if !loaded.chunks.is_empty() {
@@ -96,7 +127,12 @@ impl Outbox {
                     if loaded.chunks.first().is_some_and(|first: &Chunk| first.context != chunk.context) {
                         return expected;
                     }
-                    loaded.chunks.push(chunk);
+                    // Asked for again: no broker takes it.
+                    if self.epochs[at].ledger.quarantined().covers(chunk.seqs()) {
+                        passed_over = true;
+                    } else {
+                        loaded.chunks.push(chunk);
+                    }
                 }
                 Item::Burn(Burn { first, reason, times, .. }) => {
                     self.declare(at, first..=last, reason, times, true);
@@ -105,7 +141,7 @@ impl Outbox {
             expected = expected.max(last + 1);
         }
         // Nothing more was there: a hole to the end, unless the read stopped for its size.
-        if loaded.chunks.is_empty() && expected <= *range.end() {
+        if loaded.chunks.is_empty() && !passed_over && expected <= *range.end() {
             self.declare(at, expected..=*range.end(), LossReason::Corrupt, Times::default(), true);
             return *range.end() + 1;
         }
@@ -260,58 +296,5 @@ impl Outbox {
         }
         file.refused = 0;
         self.distrust(at, first, &fault.to_string(), now)
-    }
-
-    /// Sets records aside that no broker takes, so that they no longer hold up the rest: their bytes go to the
-    /// quarantine directory (while it has room), their seqs are declared to the other side.
-    pub fn quarantine(
-        &mut self,
-        epoch: u64,
-        seqs: RangeInclusive<u64>,
-        reason: &str,
-        now: Now,
-    ) -> Result<Vec<crate::wire::Loss>, String> {
-        let at = self.epochs.iter().position(|e| e.id == epoch).ok_or("no such epoch")?;
-        let to = (*seqs.end()).min(self.epochs[at].next - 1);
-        let mut from = (*seqs.start()).max(1);
-        let (mut kept, mut found) = (Vec::new(), Vec::new());
-        while from <= to {
-            let loaded = self.load(epoch, from..=to, usize::MAX, now);
-            found.extend(loaded.losses);
-            let Some(last) = loaded.chunks.last().map(Chunk::last) else { break };
-            kept.extend(loaded.chunks);
-            from = last + 1;
-        }
-        for chunk in &kept {
-            if let Err(error) = self.keep_quarantined(chunk) {
-                self.problem(format!("the bytes of quarantined seqs {:?} are not kept: {error}", chunk.seqs()));
-            }
-        }
-        self.fresh_losses.extend(found);
-        let entry = &mut self.epochs[at];
-        for gone in entry.ledger.quarantine(*seqs.start()..=to).iter() {
-            let (from, to) = (*gone.start(), *gone.end());
-            let reason = LossReason::Quarantined;
-            let loss = crate::wire::Loss { epoch, from, to: Some(to), count: to - from + 1, reason, t0: 0, t1: 0 };
-            self.book.add(loss.clone());
-            self.fresh_losses.push(loss);
-        }
-        self.problem(format!("seqs {seqs:?} of epoch {epoch} quarantined: {reason}"));
-        self.unsaved = true;
-        self.save(now)?;
-        Ok(self.take_losses())
-    }
-
-    fn keep_quarantined(&mut self, chunk: &Chunk) -> std::io::Result<()> {
-        let dir: PathBuf = self.options.dir.join(names::QUARANTINE);
-        self.disk.make_dir(&dir)?;
-        let bytes = super::value::encode_chunk(chunk, Times::default());
-        let path = dir.join(format!("{}-{}.value", chunk.epoch, chunk.first));
-        let disk = Arc::clone(&self.disk);
-        let file = disk.create(&path)?;
-        file.set_len(bytes.len() as u64)?;
-        file.write(0, &bytes)?;
-        file.sync_data()?;
-        disk.sync_dir(&dir)
     }
 }

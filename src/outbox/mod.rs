@@ -28,6 +28,7 @@ mod names;
 mod next;
 mod open;
 mod overlay;
+pub mod quarantine;
 mod raw;
 mod retain;
 mod segment;
@@ -141,6 +142,8 @@ pub struct EpochView {
     pub next: u64,
     /// Held and not settled.
     pub pending: RangeSet,
+    /// Seqs at or beyond `next` may have been drawn that nothing here knows of; it is not continued.
+    pub in_doubt: bool,
 }
 
 /// What was found at the start.
@@ -156,6 +159,8 @@ pub struct Opened {
     pub problems: Vec<String>,
     /// Wall clock at the last save, milliseconds since 1970; 0 when never saved.
     pub last_wall_ms: i64,
+    /// Kept by an earlier run, see [`Outbox::set_note`].
+    pub notes: BTreeMap<String, String>,
 }
 
 /// The outcome of one append.

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use super::disk::{Disk, Entry};
 use super::fault::Fault;
-use super::ledger::Ledger;
 use super::losses::LossBook;
 use super::names::{self, EpochName};
 use super::state::{self, EpochState, State, StateFile};
@@ -101,6 +100,7 @@ impl Outbox {
             losses: outbox.losses().to_vec(),
             problems: outbox.take_problems(),
             last_wall_ms,
+            notes: outbox.notes.clone(),
         };
         outbox.fresh_losses.clear();
         Ok((outbox, opened))
@@ -178,9 +178,11 @@ impl<'a> Opening<'a> {
             self.problems.push(format!("epoch {} is not continued ({why}): a new epoch begins", last.id));
         }
         self.declare_open_ends(&found);
-        let mut epochs: Vec<Epoch> = found.into_iter().map(|(epoch, _)| epoch).collect();
+        let in_doubt = |(epoch, end)| Epoch { in_doubt: matches!(end, End::Unknown(_)), ..epoch };
+        let mut epochs: Vec<Epoch> = found.into_iter().map(in_doubt).collect();
         if !fit {
-            epochs.push(self.mint(highest + 1, epochs.last().map(|e| e.id), now));
+            let prev = epochs.last().map(|e| e.id);
+            epochs.push(Epoch::mint(self.options, highest + 1, prev, now));
         }
         Ok(epochs)
     }
@@ -200,22 +202,6 @@ impl<'a> Opening<'a> {
     fn is_cloned(&self, last: &Epoch) -> bool {
         let (then, now) = (&last.fingerprint, &self.options.fingerprint);
         !then.is_empty() && !now.is_empty() && then != now
-    }
-
-    fn mint(&self, ordinal: u32, prev: Option<u64>, now: Now) -> Epoch {
-        let id = (self.options.new_epoch)();
-        Epoch {
-            id,
-            ordinal,
-            prev,
-            created: now.wall_ms,
-            fingerprint: self.options.fingerprint.clone(),
-            dir: self.options.dir.join(names::epoch_dir(ordinal, id)),
-            segments: BTreeMap::new(),
-            next: 1,
-            ledger: Ledger::default(),
-            saved: RangeSet::new(),
-        }
     }
 
     /// The epoch directories, in order. Left-overs are removed; what is newer or foreign is left alone and named.
@@ -257,6 +243,7 @@ impl<'a> Opening<'a> {
                 segments: BTreeMap::new(),
                 next: state.next,
                 ledger: state.ledger(),
+                in_doubt: false,
                 saved: RangeSet::new(),
             };
             epoch.saved = epoch.ledger.done().clone();

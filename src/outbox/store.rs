@@ -10,7 +10,7 @@ use super::disk::Disk;
 use super::fault::Fault;
 use super::ledger::Ledger;
 use super::losses::{LossBook, all_told};
-use super::names::SegmentName;
+use super::names::{self, SegmentName};
 use super::next::NextSegment;
 use super::segment::{Active, Sealed};
 use super::state::{EpochState, State, StateFile};
@@ -78,6 +78,8 @@ pub(super) struct Epoch {
     pub segments: BTreeMap<u64, SegmentFile>,
     pub next: u64,
     pub ledger: Ledger,
+    /// Seqs at or beyond `next` may have been drawn.
+    pub in_doubt: bool,
     /// What the state file durably knows to be settled, lost or quarantined.
     pub saved: RangeSet,
 }
@@ -104,6 +106,24 @@ impl SegmentFile {
 }
 
 impl Epoch {
+    /// A new one; nothing of it is on the disk yet.
+    pub(super) fn mint(options: &Options, ordinal: u32, prev: Option<u64>, now: Now) -> Self {
+        let id = (options.new_epoch)();
+        Self {
+            id,
+            ordinal,
+            prev,
+            created: now.wall_ms,
+            fingerprint: options.fingerprint.clone(),
+            dir: options.dir.join(names::epoch_dir(ordinal, id)),
+            segments: BTreeMap::new(),
+            next: 1,
+            ledger: Ledger::default(),
+            in_doubt: false,
+            saved: RangeSet::new(),
+        }
+    }
+
     /// The seqs that the segment beginning at `first` holds; empty for a fresh one.
     pub(super) fn seqs_of(&self, first: u64) -> RangeInclusive<u64> {
         let next = self.segments.range(first + 1..).next().map_or(self.next, |(next, _)| *next);
@@ -117,7 +137,7 @@ impl Epoch {
 
     pub(super) fn view(&self) -> EpochView {
         let Self { id, prev, created, next, .. } = *self;
-        EpochView { epoch: id, prev, created, next, pending: self.held() }
+        EpochView { epoch: id, prev, created, next, pending: self.held(), in_doubt: self.in_doubt }
     }
 }
 

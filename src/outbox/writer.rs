@@ -105,7 +105,7 @@ impl Opening {
         self.outbox.as_ref().and_then(|outbox| outbox.note(key))
     }
 
-    /// Starts the thread. Runs appended within `window` of each other share a commit.
+    /// Starts the thread. Runs appended within `window` of each other share a commit, see [`Handle::commit`].
     pub fn spawn(self, window: Duration, witness: Option<Witness>) -> io::Result<(Handle, mpsc::Receiver<Event>)> {
         let (events, receiver) = mpsc::channel(EVENTS);
         let shared = Arc::new(Shared::default());
@@ -123,7 +123,7 @@ impl Opening {
             opening: self,
         };
         let thread = std::thread::Builder::new().name("outbox".into()).spawn(move || writer.run())?;
-        Ok((Handle { shared, thread: Some(thread) }, receiver))
+        Ok((Handle { shared, window, thread: Some(thread) }, receiver))
     }
 }
 
@@ -154,6 +154,7 @@ struct Work {
     loads: Vec<Load>,
     quarantines: VecDeque<(u64, RangeInclusive<u64>, String)>,
     notes: BTreeMap<String, String>,
+    new_epoch: bool,
     flush: bool,
     stop: bool,
 }
@@ -183,8 +184,8 @@ impl Writer {
         loop {
             let now = clock::now().mono;
             let commit = inbox.since.filter(|_| !inbox.runs.is_empty()).map(|since| {
-                let full = inbox.bytes >= MAX_COMMIT;
-                (if full { now } else { since + self.window }).max(self.not_before)
+                let now_or_later = if inbox.complete || inbox.bytes >= MAX_COMMIT { now } else { since + self.window };
+                now_or_later.max(self.not_before)
             });
             let urgent = !inbox.loads.is_empty() || !inbox.quarantines.is_empty() || inbox.flush || inbox.stop;
             let every = if self.broken { MAINTAIN_BROKEN } else { MAINTAIN };
@@ -211,6 +212,7 @@ impl Writer {
             loads: inbox.loads.drain(..).collect(),
             quarantines: std::mem::take(&mut inbox.quarantines),
             notes: std::mem::take(&mut inbox.notes),
+            new_epoch: std::mem::take(&mut inbox.new_epoch),
             flush: std::mem::take(&mut inbox.flush),
             stop: inbox.stop,
             runs: Vec::new(),
@@ -227,6 +229,7 @@ impl Writer {
         }
         if committing {
             inbox.since = (!inbox.runs.is_empty()).then_some(now);
+            inbox.complete &= !inbox.runs.is_empty();
         }
         work
     }
@@ -249,6 +252,9 @@ impl Writer {
         }
         for (key, value) in &work.notes {
             outbox.set_note(key, value);
+        }
+        if work.new_epoch {
+            outbox.begin_epoch(now);
         }
         outbox.owe(work.overflow, LossReason::Memory, work.overflow_times);
         if work.overflow > 0 {

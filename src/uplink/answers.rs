@@ -1,7 +1,7 @@
 //! What the world says, and what it means for the records: appends, losses, PUBACKs, ends of connections.
 //!
-//! P2 rests here: `accept` is the only way to a settlement, and only the PUBACK of a message that is in
-//! flight on this connection leads to it.
+//! P2 rests here: at level broker `accept` is the only way to a settlement, and only the PUBACK of a message that is in
+//! flight on this connection leads to it. At level hub it settles nothing: see `acks`.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -29,7 +29,7 @@ const LOSSES_HOLD: Duration = Duration::from_secs(60);
 impl Uplink {
     pub(super) fn appended(&mut self, collector: Arc<str>, chunks: Vec<Chunk>, now: Now) {
         let (now, wall_ms) = (now.mono, now.wall_ms);
-        if let Some(first) = chunks.first().filter(|_| self.delivery.oldest_pending().is_none()) {
+        if let Some(first) = chunks.first().filter(|_| self.delivery.oldest_unsettled().is_none()) {
             self.oldest = Some((first.epoch, first.first, wall_ms));
         }
         for chunk in &chunks {
@@ -58,7 +58,7 @@ impl Uplink {
                 self.delivery.gone(loss.epoch, loss.from..=to);
             }
         }
-        self.suspects.retain(|epoch, chunk| self.delivery.is_pending(epoch, chunk.clone()));
+        self.suspects.retain(|epoch, chunk| self.delivery.is_wanted(epoch, chunk.clone()));
         self.losses.add(losses);
         self.heartbeat.changed(now);
     }
@@ -70,6 +70,7 @@ impl Uplink {
             return;
         }
         self.heartbeat.connected(now);
+        self.subscription.connected(now);
         self.gates.values_mut().chain([&mut self.history_gate]).for_each(|gate| gate.connected(now));
         self.behind = self.delivery.oldest_free().is_some();
         let url = self.url();
@@ -136,20 +137,14 @@ impl Uplink {
             let topic = self.topic_of(&data.route);
             self.journal.say(Subject::Refused, Severity::Info, now, || format!("{topic} is accepted again"));
         }
-        let settled: RangeSet =
-            data.stretches().into_iter().flat_map(|seqs| self.delivery.settle(data.epoch, seqs)).collect();
+        let losses = self.settle_at_level(data, sent.token);
         self.data_accepted |= !data.suspect;
         self.suspects.accepted(data.epoch, &data.chunks, sent.bytes, data.suspect);
-        self.heartbeat.settled(data.records());
         if data.route == Route::History {
             self.poison_streak = 0;
             let took = now.saturating_sub(sent.at);
             self.batch.acknowledged(sent.bytes, took, self.settings.in_flight_bytes);
         }
-        if !settled.is_empty() {
-            self.out.push_back(Action::Settle { epoch: data.epoch, seqs: settled });
-        }
-        let losses = self.losses.settle(sent.token);
         if !losses.is_empty() {
             self.out.push_back(Action::SettleLosses(losses));
         }
@@ -158,6 +153,21 @@ impl Uplink {
             self.behind = false;
             self.heartbeat.changed(now);
         }
+    }
+
+    /// The broker has the message: that settles it, or makes it wait for a hub. Returns the losses that it settles.
+    fn settle_at_level(&mut self, data: &Data, token: u64) -> Vec<Loss> {
+        if self.standard.is_hub() {
+            data.stretches().into_iter().for_each(|seqs| self.delivery.taken(data.epoch, seqs));
+            return self.losses.told(token);
+        }
+        let settled: RangeSet =
+            data.stretches().into_iter().flat_map(|seqs| self.delivery.settle(data.epoch, seqs)).collect();
+        self.heartbeat.settled(data.records());
+        if !settled.is_empty() {
+            self.out.push_back(Action::Settle { epoch: data.epoch, seqs: settled });
+        }
+        self.losses.settle(token)
     }
 
     /// Not this topic, not now: its content is free again, its gate closes.
@@ -205,7 +215,7 @@ impl Uplink {
     }
 
     fn still_pending(&self, data: &Data) -> Vec<RangeInclusive<u64>> {
-        data.chunks.iter().filter(|c| self.delivery.is_pending(data.epoch, (*c).clone())).cloned().collect()
+        data.chunks.iter().filter(|c| self.delivery.is_wanted(data.epoch, (*c).clone())).cloned().collect()
     }
 
     pub(super) fn quarantine(&mut self, epoch: u64, seqs: RangeInclusive<u64>, reason: String, now: Duration) {
@@ -258,6 +268,7 @@ impl Uplink {
 
     /// Everything in flight is forgotten here and sent again from the outbox.
     fn disconnected(&mut self, blame: Blame, text: &str, now: Duration) {
+        let blame = if self.subscription.disconnected() { Blame::None } else { blame };
         let (url, proven) = (self.url(), self.link.up().is_some_and(|up| up.acks > 0));
         let carried = self.window.carried();
         let lost = self.window.take_all();

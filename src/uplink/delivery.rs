@@ -1,38 +1,79 @@
 //! Which seqs still have to be delivered, per epoch, and which of them are spoken for.
 //!
-//! `pending` starts from what the outbox recovered, grows by appends and shrinks only by a settlement, a
-//! declared loss or a quarantine. `claimed` (waiting in the live lane, or in flight), `unreadable` and
-//! `resting` (suspects between two trials) only hide seqs from history for a while. Holds seqs, never bytes; at most [`MAX_RANGES`] ranges by
-//! settlement, whatever the backlog.
+//! `pending` (the broker has not taken them) starts from what the outbox recovered, grows by appends and shrinks only by
+//! a settlement, a declared loss or a quarantine, or at level hub into `sent`: the broker has taken them, no hub has
+//! acknowledged them. `sent` is known to this process alone and goes back to `pending` only when a hub asks. `again`
+//! holds settled seqs that a hub has asked for. `claimed` (waiting in the live lane, or in flight), `unreadable` and
+//! `resting` (suspects between two trials) only hide seqs from history for a while. Holds seqs, never bytes; at most
+//! [`MAX_RANGES`] ranges by settlement, whatever the backlog.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use super::io::EpochView;
+use super::patience::Patience;
 use crate::ranges::RangeSet;
 use crate::wire::PendingRange;
 
 /// Beyond it a settled island is kept in `pending`: that costs a duplicate, never a record.
 pub const MAX_RANGES: usize = 4096;
+/// Epochs remembered, those with something to deliver aside: a hub may ask for their records again.
+const MAX_EPOCHS: usize = 64;
 
 #[derive(Debug)]
 struct Epoch {
     id: u64,
     pending: RangeSet,
+    sent: RangeSet,
+    again: RangeSet,
     claimed: RangeSet,
     unreadable: RangeSet,
     resting: RangeSet,
     next_seq: u64,
+    /// Seqs beyond `next_seq` may have been drawn that nothing here knows of.
+    ends_in_doubt: bool,
+    /// With hubs, once it is over.
+    patience: Patience,
 }
 
 impl Epoch {
     fn new(id: u64) -> Self {
-        let [pending, claimed, unreadable, resting] = std::array::from_fn(|_| RangeSet::new());
-        Self { id, pending, claimed, unreadable, resting, next_seq: 1 }
+        let [pending, sent, again, claimed, unreadable, resting] = std::array::from_fn(|_| RangeSet::new());
+        Self {
+            id,
+            pending,
+            sent,
+            again,
+            claimed,
+            unreadable,
+            resting,
+            next_seq: 1,
+            ends_in_doubt: false,
+            patience: Patience::default(),
+        }
     }
 
-    /// The first stretch of pending seqs that nothing hides.
+    /// The first stretch of seqs to be sent that nothing hides.
     fn first_free(&self) -> Option<RangeInclusive<u64>> {
-        self.pending.iter().find_map(|r| self.first_free_in(r))
+        let in_set = |set: &RangeSet| set.iter().find_map(|r| self.first_free_in(r));
+        [&self.pending, &self.again].into_iter().filter_map(in_set).min_by_key(|r| *r.start())
+    }
+
+    fn is_wanted(&self, seqs: RangeInclusive<u64>) -> bool {
+        self.pending.intersects(seqs.clone()) || self.again.intersects(seqs)
+    }
+
+    /// The parts of `seqs` that are not settled.
+    fn unsettled(&self, seqs: &RangeInclusive<u64>) -> RangeSet {
+        self.pending.within(seqs.clone()).chain(self.sent.within(seqs.clone())).collect()
+    }
+
+    fn is_settled(&self) -> bool {
+        self.pending.is_empty() && self.sent.is_empty()
+    }
+
+    fn range_count(&self) -> usize {
+        [&self.pending, &self.sent, &self.again].into_iter().map(RangeSet::range_count).sum()
     }
 
     fn first_free_in(&self, range: RangeInclusive<u64>) -> Option<RangeInclusive<u64>> {
@@ -49,6 +90,16 @@ impl Epoch {
     }
 }
 
+/// What an epoch that a hub names is to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Every seq below was drawn.
+    pub next_seq: u64,
+    /// It is appended to.
+    pub is_current: bool,
+    pub ends_in_doubt: bool,
+}
+
 /// The delivery view over all epochs, oldest first.
 #[derive(Debug, Default)]
 pub struct Delivery {
@@ -59,7 +110,12 @@ impl Delivery {
     pub fn new(views: Vec<EpochView>) -> Self {
         let epochs = views
             .into_iter()
-            .map(|v| Epoch { pending: v.pending, next_seq: v.next_seq, ..Epoch::new(v.epoch) })
+            .map(|v| Epoch {
+                pending: v.pending,
+                next_seq: v.next_seq,
+                ends_in_doubt: v.in_doubt,
+                ..Epoch::new(v.epoch)
+            })
             .collect();
         Self { epochs }
     }
@@ -71,6 +127,10 @@ impl Delivery {
             match self.epoch_mut(epoch.id) {
                 Some(known) => {
                     known.pending.union(&epoch.pending);
+                    known.sent.union(&epoch.sent);
+                    known.pending.subtract(&known.sent);
+                    known.again.union(&epoch.again);
+                    known.ends_in_doubt |= epoch.ends_in_doubt;
                     known.claimed.union(&epoch.claimed);
                     known.resting.union(&epoch.resting);
                     known.next_seq = known.next_seq.max(epoch.next_seq);
@@ -93,17 +153,24 @@ impl Delivery {
         self.epochs.last().map(|e| (e.id, e.next_seq))
     }
 
+    /// `None`: not one of ours, or one of which nothing is left.
+    pub fn standing(&self, id: u64) -> Option<Standing> {
+        let Epoch { next_seq, ends_in_doubt, .. } = *self.epoch(id)?;
+        Some(Standing { next_seq, ends_in_doubt, is_current: self.current().is_some_and(|(current, _)| current == id) })
+    }
+
     /// A position for ordering epochs by age; unknown ones come last.
     pub fn age_rank(&self, id: u64) -> usize {
         self.epochs.iter().position(|e| e.id == id).unwrap_or(usize::MAX)
     }
 
-    /// Returns whether the epoch is new. Fully delivered older epochs are forgotten here.
+    /// Returns whether the epoch is new. Beyond a bound, fully delivered older epochs are forgotten here.
     pub fn appended(&mut self, id: u64, seqs: RangeInclusive<u64>) -> bool {
         let is_new = self.epoch(id).is_none();
         if is_new {
-            self.epochs.retain(|e| !e.pending.is_empty());
             self.epochs.push(Epoch::new(id));
+            let spare = self.epochs.len().saturating_sub(MAX_EPOCHS);
+            self.epochs.extract_if(.., |e| e.id != id && e.is_settled()).take(spare).for_each(drop);
         }
         if let Some(epoch) = self.epoch_mut(id) {
             epoch.next_seq = epoch.next_seq.max(seqs.end().saturating_add(1));
@@ -129,9 +196,19 @@ impl Delivery {
     /// the meantime, and stays so.
     pub fn settle(&mut self, id: u64, seqs: RangeInclusive<u64>) -> Vec<RangeInclusive<u64>> {
         self.release(id, seqs.clone());
+        self.proven(id, seqs)
+    }
+
+    /// As [`Self::settle`], whatever is still on its way.
+    pub fn proven(&mut self, id: u64, seqs: RangeInclusive<u64>) -> Vec<RangeInclusive<u64>> {
         let Some(epoch) = self.epoch_mut(id) else { return Vec::new() };
-        let settled: Vec<_> = epoch.pending.within(seqs.clone()).collect();
-        epoch.pending.remove(seqs);
+        let settled: Vec<_> = epoch.unsettled(&seqs).iter().collect();
+        if !settled.is_empty() {
+            epoch.patience.renew();
+        }
+        for set in [&mut epoch.pending, &mut epoch.sent, &mut epoch.again] {
+            set.remove(seqs.clone());
+        }
         if self.range_count() > MAX_RANGES
             && let Some(epoch) = self.epoch_mut(id)
         {
@@ -140,11 +217,65 @@ impl Delivery {
         settled
     }
 
+    /// The broker has taken them, which settles nothing here: a hub has to acknowledge them. The claim ends with it.
+    pub fn taken(&mut self, id: u64, seqs: RangeInclusive<u64>) {
+        self.release(id, seqs.clone());
+        let count = self.range_count();
+        let Some(epoch) = self.epoch_mut(id) else { return };
+        let taken: Vec<_> = epoch.pending.within(seqs.clone()).collect();
+        epoch.pending.remove(seqs.clone());
+        epoch.again.remove(seqs);
+        epoch.patience.restart();
+        taken.into_iter().for_each(|range| epoch.sent.insert(range));
+        let excess = (count + 2).saturating_sub(MAX_RANGES);
+        let room = epoch.sent.range_count().saturating_sub(excess);
+        // Sent again, and then one range with their neighbours.
+        epoch.sent.forget_smallest(room).into_iter().for_each(|range| epoch.pending.insert(range));
+    }
+
+    /// A hub has asked for these drawn seqs. What is pending will come anyway. Returns how many will come because of this.
+    pub fn ask(&mut self, id: u64, seqs: RangeInclusive<u64>) -> u64 {
+        let Some(epoch) = self.epoch_mut(id) else { return 0 };
+        let sent: Vec<_> = epoch.sent.within(seqs.clone()).collect();
+        epoch.sent.remove(seqs.clone());
+        let mut asked: RangeSet = std::iter::once(seqs).collect();
+        asked.subtract(&epoch.pending);
+        asked.subtract(&epoch.again);
+        let count = asked.len();
+        sent.into_iter().for_each(|range| epoch.pending.insert(range));
+        asked.subtract(&epoch.pending);
+        epoch.again.union(&asked);
+        count
+    }
+
+    /// Of epochs that are over, what has waited too long for a hub is pending again: a hub that was away meanwhile does
+    /// not learn of their end, since the status tells of the present epoch alone, and so never asks.
+    pub fn recheck(&mut self, now: Duration) {
+        let over = self.epochs.len().saturating_sub(1);
+        for epoch in self.epochs.iter_mut().take(over) {
+            if epoch.patience.is_over(!epoch.sent.is_empty(), now) {
+                let sent = std::mem::take(&mut epoch.sent);
+                epoch.pending.union(&sent);
+            }
+        }
+    }
+
+    pub fn next_recheck(&self) -> Option<Duration> {
+        self.epochs.iter().filter_map(|e| e.patience.next_wake()).min()
+    }
+
+    /// Settled seqs that a hub has asked for and that are yet to come.
+    pub fn asked(&self) -> u64 {
+        self.epochs.iter().map(|e| e.again.len()).sum()
+    }
+
     /// Lost or quarantined: never to be sent. What is in flight of it keeps its claim until its answer.
     pub fn gone(&mut self, id: u64, seqs: RangeInclusive<u64>) {
         if let Some(epoch) = self.epoch_mut(id) {
             epoch.next_seq = epoch.next_seq.max(seqs.end().saturating_add(1));
-            epoch.pending.remove(seqs);
+            for set in [&mut epoch.pending, &mut epoch.sent, &mut epoch.again] {
+                set.remove(seqs.clone());
+            }
         }
     }
 
@@ -152,7 +283,7 @@ impl Delivery {
     /// pending seqs that hides.
     pub fn unreadable(&mut self, id: u64, seqs: RangeInclusive<u64>) -> u64 {
         let Some(epoch) = self.epoch_mut(id) else { return 0 };
-        let hidden: Vec<_> = epoch.pending.within(seqs).collect();
+        let hidden: Vec<_> = epoch.pending.within(seqs.clone()).chain(epoch.again.within(seqs)).collect();
         hidden.iter().cloned().for_each(|r| epoch.unreadable.insert(r));
         hidden.iter().map(|r| r.end() - r.start() + 1).sum()
     }
@@ -171,21 +302,25 @@ impl Delivery {
         }
     }
 
-    /// Whether a chunk may be sent: something of it is pending, and nothing of it is spoken for or rests.
+    /// Whether a chunk may be sent: something of it is to be sent, and nothing of it is spoken for or rests.
     pub fn is_free(&self, id: u64, seqs: RangeInclusive<u64>) -> bool {
         let hidden = |e: &Epoch| e.claimed.intersects(seqs.clone()) || e.resting.intersects(seqs.clone());
-        self.epoch(id).is_some_and(|e| e.pending.intersects(seqs.clone()) && !hidden(e))
+        self.epoch(id).is_some_and(|e| e.is_wanted(seqs.clone()) && !hidden(e))
     }
 
-    /// The seqs from `first` on that are to be sent and that nothing hides, up to the first that is not.
+    /// Seqs from `first` on that are to be sent and that nothing hides; there may be more.
     pub fn free_from(&self, id: u64, first: u64) -> RangeInclusive<u64> {
-        let pending = self.epoch(id).and_then(|e| Some((e, e.pending.within(first..=u64::MAX).next()?)));
-        let free = pending.and_then(|(e, range)| e.first_free_in(range));
-        free.filter(|free| *free.start() == first).unwrap_or(first + 1..=first)
+        let begins = |r: &RangeInclusive<u64>| *r.start() == first;
+        let free = self.epoch(id).and_then(|e| {
+            let in_set = |set: &RangeSet| set.within(first..=u64::MAX).next().and_then(|r| e.first_free_in(r));
+            [&e.pending, &e.again].into_iter().filter_map(in_set).find(begins)
+        });
+        free.unwrap_or(first + 1..=first)
     }
 
-    pub fn is_pending(&self, id: u64, seqs: RangeInclusive<u64>) -> bool {
-        self.epoch(id).is_some_and(|e| e.pending.intersects(seqs))
+    /// Whether something of it is to be sent, now or later.
+    pub fn is_wanted(&self, id: u64, seqs: RangeInclusive<u64>) -> bool {
+        self.epoch(id).is_some_and(|e| e.is_wanted(seqs))
     }
 
     /// The oldest stretch that history has to send.
@@ -194,44 +329,51 @@ impl Delivery {
     }
 
     /// The oldest seq that is not settled, spoken for or not.
-    pub fn oldest_pending(&self) -> Option<(u64, u64)> {
-        self.epochs.iter().find_map(|e| e.pending.first().map(|seq| (e.id, seq)))
+    pub fn oldest_unsettled(&self) -> Option<(u64, u64)> {
+        let first = |e: &Epoch| [&e.pending, &e.sent].into_iter().filter_map(RangeSet::first).min();
+        self.epochs.iter().find_map(|e| first(e).map(|seq| (e.id, seq)))
     }
 
     /// Records recorded and not settled.
     pub fn backlog(&self) -> u64 {
-        self.epochs.iter().map(|e| e.pending.len()).sum()
+        self.epochs.iter().map(|e| e.pending.len() + e.sent.len()).sum()
     }
 
     pub fn range_count(&self) -> usize {
-        self.epochs.iter().map(|e| e.pending.range_count()).sum()
+        self.epochs.iter().map(Epoch::range_count).sum()
     }
 
-    /// The pending seqs of one epoch.
+    /// The pending seqs of one epoch: those that the broker has not taken.
     pub fn pending(&self, id: u64) -> RangeSet {
         self.epoch(id).map(|e| e.pending.clone()).unwrap_or_default()
     }
 
-    /// At most `max` ranges (at least 2), oldest first; when there are more, the newest of an epoch are
+    /// The seqs of one epoch that the broker has taken and no hub has acknowledged.
+    pub fn sent(&self, id: u64) -> RangeSet {
+        self.epoch(id).map(|e| e.sent.clone()).unwrap_or_default()
+    }
+
+    /// What is still to come, asked for or not: at most `max` ranges (at least 2), oldest first; when there are more, the newest of an epoch are
     /// merged into its last, which then covers too much. With more than `max` epochs, those between the
     /// oldest and the newest are left out: a reader that asks for them again does no harm.
     pub fn summary(&self, max: usize) -> Vec<PendingRange> {
-        let held: Vec<&Epoch> = self.epochs.iter().filter(|e| !e.pending.is_empty()).collect();
+        let to_come = |e: &Epoch| {
+            let mut all = e.pending.clone();
+            all.union(&e.again);
+            (e.id, all)
+        };
+        let held: Vec<(u64, RangeSet)> = self.epochs.iter().map(to_come).filter(|(_, all)| !all.is_empty()).collect();
         let left_out = held.len().saturating_sub(max);
         let mut spare = max.saturating_sub(held.len());
         let mut ranges = Vec::new();
-        for (i, epoch) in held.iter().enumerate() {
+        for (i, (id, all)) in held.iter().enumerate() {
             if i + 1 < held.len() && i + 1 + left_out >= held.len() {
                 continue;
             }
-            let whole = epoch.pending.range_count().min(1 + spare);
+            let whole = all.range_count().min(1 + spare);
             spare -= whole - 1;
-            let to = epoch.pending.last().unwrap_or_default();
-            ranges.extend(epoch.pending.iter().take(whole).map(|r| PendingRange {
-                epoch: epoch.id,
-                from: *r.start(),
-                to: *r.end(),
-            }));
+            let to = all.last().unwrap_or_default();
+            ranges.extend(all.iter().take(whole).map(|r| PendingRange { epoch: *id, from: *r.start(), to: *r.end() }));
             if let Some(last) = ranges.last_mut() {
                 last.to = to;
             }
@@ -253,6 +395,7 @@ mod tests {
             epoch: *epoch,
             pending: ranges.iter().cloned().collect(),
             next_seq: 1000,
+            in_doubt: false,
         };
         Delivery::new(epochs.iter().map(view).collect())
     }
@@ -292,9 +435,9 @@ mod tests {
             d.settle(7, seq..=seq);
         }
         assert_eq!(d.range_count(), MAX_RANGES);
-        assert!(d.is_pending(7, 19_998..=19_998), "kept pending: a duplicate later");
+        assert!(d.is_wanted(7, 19_998..=19_998), "kept pending: a duplicate later");
         d.gone(7, 19_998..=19_998);
-        assert!(!d.is_pending(7, 19_998..=19_998), "a loss is never forgotten");
+        assert!(!d.is_wanted(7, 19_998..=19_998), "a loss is never forgotten");
     }
 
     #[derive(Clone, Debug)]
@@ -366,13 +509,17 @@ mod tests {
     }
 
     #[test]
-    fn an_older_epoch_is_forgotten_once_delivered() {
-        let mut d = delivery(&[(7, &[1..=2]), (8, &[1..=1])]);
-        d.settle(7, 1..=2);
-        assert!(d.appended(9, 1..=1));
-        assert_eq!(d.age_rank(7), usize::MAX);
-        assert_eq!((d.age_rank(8), d.age_rank(9)), (0, 1));
-        assert_eq!(d.current(), Some((9, 2)));
+    fn beyond_the_bound_older_epochs_are_forgotten_once_delivered() {
+        let mut d = Delivery::default();
+        for id in 1..=MAX_EPOCHS as u64 + 2 {
+            assert!(d.appended(id, 1..=3));
+            if id != 1 {
+                d.settle(id, 1..=3);
+            }
+        }
+        assert!(d.standing(1).is_some(), "not delivered");
+        assert!(d.standing(2).is_none() && d.standing(3).is_none(), "the oldest of those delivered");
+        assert!(d.standing(4).is_some(), "a hub may ask for it again");
     }
 
     #[test]

@@ -143,7 +143,7 @@ impl Uplink {
     /// Suspects go alone, status included, on a connection that has already acknowledged something: only then does its end
     /// say anything about them.
     fn suspects_may_go(&mut self, now: Duration) -> bool {
-        self.suspects.retain(|epoch, chunk| self.delivery.is_pending(epoch, chunk.clone()));
+        self.suspects.retain(|epoch, chunk| self.delivery.is_wanted(epoch, chunk.clone()));
         self.hide_resting();
         if self.suspects.is_empty() {
             self.suspects_wait = None;
@@ -356,7 +356,7 @@ impl Uplink {
         if chunks.is_empty() {
             self.not_readable(epoch, range, now);
         }
-        if let Some(first) = chunks.first().filter(|c| self.delivery.oldest_pending() == Some((epoch, c.first))) {
+        if let Some(first) = chunks.first().filter(|c| self.delivery.oldest_unsettled() == Some((epoch, c.first))) {
             self.oldest = first_time(first).map(|ts| (epoch, first.first, ts));
         }
         if self.link.up().is_some() && !std::mem::take(&mut self.loader.void) {
@@ -387,7 +387,8 @@ impl Uplink {
 
 /// The `ts` of a chunk's first record.
 fn first_time(chunk: &Chunk) -> Option<i64> {
-    rmp_serde::from_read::<_, Record>(&chunk.maps[..]).ok().map(|record| record.ts)
+    let (_, first) = chunk.records().next()?;
+    rmp_serde::from_slice::<Record>(first).ok().map(|record| record.ts)
 }
 
 /// What became of one attempt to send.

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::backoff::Reconnect;
+use super::commands::Ticket;
+use super::level::{HubMemory, Level};
 use crate::ranges::RangeSet;
 use crate::wire::{Chunk, Loss, Topic, TopicScheme};
 
@@ -74,6 +76,7 @@ pub enum Input {
     Opened {
         epochs: Vec<EpochView>,
         losses: Vec<Loss>,
+        hub: HubMemory,
     },
     Connected(Limits),
     /// Anything arrived from or was written to the peer: the link lives, however slowly.
@@ -86,14 +89,30 @@ pub enum Input {
     },
     /// The connection, or the attempt at one, is over. Acks that were read before it come first.
     Closed(CloseReason),
-    /// An `offline` was seen on our own status topic.
-    SawOffline {
-        session: String,
+    /// The answer to [`Action::Subscribe`]: each filter with its code.
+    Subscribed(Vec<(String, u8)>),
+    /// A message on what was subscribed to.
+    Received(Message),
+    /// The answer to [`Action::Run`]: what was done, or why not.
+    Ran {
+        ticket: Ticket,
+        outcome: Result<String, String>,
     },
     /// What other parts of the agent find wrong, one line each; replaces the former list.
     Problems(Vec<String>),
     /// Finish: no more data, wait for what is in flight, say goodbye.
     Stop,
+}
+
+/// An incoming message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Message {
+    pub topic: String,
+    pub payload: Vec<u8>,
+    /// The broker had kept it: it may be of any age.
+    pub retained: bool,
+    pub response_topic: Option<String>,
+    pub correlation: Option<Vec<u8>>,
 }
 
 /// The last will of a connection.
@@ -117,8 +136,18 @@ pub enum Severity {
 pub enum Action {
     /// Open a connection to the URL of this index, answered by `Connected` or `Closed`.
     Connect { url: usize, session: String, will: Will },
+    /// Subscribe to these filters at QoS 1, before what is published after this; answered by `Subscribed`.
+    Subscribe(Vec<String>),
     /// Publish at QoS 1; `token` comes back with the PUBACK.
-    Publish { token: u64, topic: Topic, payload: Vec<u8>, retain: bool, content_type: &'static str },
+    Publish {
+        token: u64,
+        topic: Topic,
+        payload: Vec<u8>,
+        retain: bool,
+        content_type: &'static str,
+        /// Of the command that this answers.
+        correlation: Option<Vec<u8>>,
+    },
     /// Read chunks, at most `max_bytes` of maps but at least one; answered by `Loaded` or `LoadRefused`.
     Load { epoch: u64, range: RangeInclusive<u64>, max_bytes: usize },
     /// These seqs are delivered.
@@ -127,6 +156,12 @@ pub enum Action {
     SettleLosses(Vec<Loss>),
     /// No broker will take this stored value: set it aside.
     Quarantine { epoch: u64, seqs: RangeInclusive<u64>, reason: String },
+    /// Keep this note under [`HubMemory::NOTE`], durably.
+    Note { value: &'static str },
+    /// The present epoch must not be continued: mint another.
+    BeginEpoch,
+    /// Run a configured collector now; answered by `Ran`.
+    Run { collector: String, ticket: Ticket },
     /// End the connection, with an MQTT DISCONNECT when `clean`, else by dropping it. No further event of
     /// this connection may be reported, `Closed` included.
     Disconnect { clean: bool },
@@ -191,6 +226,9 @@ pub struct Settings {
     pub encoding: Encoding,
     pub compression: Compression,
     pub unheard: Unheard,
+    pub level: Level,
+    /// What the outbox remembers of hubs.
+    pub hub: HubMemory,
     /// `None`: history goes as fast as the window lets it.
     pub pace: Option<Pace>,
     /// Unacknowledged publishes at most, whatever the broker would take; at least 1.
@@ -218,6 +256,8 @@ impl Settings {
             encoding: Encoding::default(),
             compression: Compression::default(),
             unheard: Unheard::default(),
+            level: Level::default(),
+            hub: HubMemory::default(),
             pace: Some(Pace::default()),
             window: 10,
             in_flight_bytes: 64 << 10,
@@ -236,4 +276,6 @@ pub struct EpochView {
     pub pending: RangeSet,
     /// The next seq to be drawn in it.
     pub next_seq: u64,
+    /// Later ones may have been drawn that nobody here knows of.
+    pub in_doubt: bool,
 }

@@ -21,6 +21,8 @@ pub enum Subject {
     Status,
     Quarantine,
     Unreadable,
+    Hub,
+    Command,
     Stop,
 }
 

@@ -67,10 +67,16 @@ impl Uplink {
     }
 
     fn send_retained(&mut self, kind: Kind, topic: Topic, payload: Vec<u8>, now: Duration) -> Action {
-        let token = self.new_token();
-        self.window.push(Sent { token, bytes: packet_size(&topic, payload.len()), at: now, overtaken: false, kind });
+        let token = self.send_own(kind, packet_size(&topic, payload.len()), now);
         let retain = self.link.up().is_some_and(|up| up.limits.retain_available) && self.heartbeat.may_retain();
-        Action::Publish { token, topic, payload, retain, content_type: CONTENT_TYPE_JSON }
+        Action::Publish { token, topic, payload, retain, content_type: CONTENT_TYPE_JSON, correlation: None }
+    }
+
+    /// A place in the window for what carries no data.
+    pub(super) fn send_own(&mut self, kind: Kind, bytes: usize, now: Duration) -> u64 {
+        let token = self.new_token();
+        self.window.push(Sent { token, bytes, at: now, overtaken: false, kind });
+        token
     }
 
     /// The next live message, if it may go.
@@ -130,7 +136,7 @@ impl Uplink {
         let bytes = packet_size(&topic, payload.len());
         self.window.push(Sent { token, bytes, at: now, overtaken: false, kind: Kind::Data(data) });
         let content_type = content_type(self.settings.encoding);
-        Action::Publish { token, topic, payload, retain: false, content_type }
+        Action::Publish { token, topic, payload, retain: false, content_type, correlation: None }
     }
 
     /// The first waiting run is history from now on.

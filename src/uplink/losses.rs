@@ -1,79 +1,145 @@
 //! Declared losses on their way to the hub.
 //!
-//! They ride on history messages and are sent again until a PUBACK settles them. Never dropped; beyond
-//! [`MAX_LOSSES`] the nearest neighbours of an epoch merge.
+//! They ride on history messages and are sent again until the broker has taken them; at level hub they are settled only
+//! when a hub's acknowledgement covers them, and told again when a hub asks. One without an end can be covered by none:
+//! it excuses seqs that nobody has seen, and the broker's word is all there is. Never dropped; beyond [`MAX_LOSSES`]
+//! the nearest neighbours of an epoch merge.
 
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::patience::Patience;
+use crate::ranges::RangeSet;
 use crate::wire::{Loss, LossReason};
 
 pub const MAX_LOSSES: usize = 1024;
 /// On one message.
 pub const LOSSES_PER_MESSAGE: usize = 32;
 
+/// How far a loss has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Waiting,
+    /// With the message of this token.
+    InFlight(u64),
+    /// The broker has it; a hub has not confirmed it.
+    Told,
+}
+
 #[derive(Debug, Default)]
 pub struct Losses {
-    /// By epoch (in order of arrival) and seq; with the token of the message each is in flight with.
-    waiting: Vec<(Loss, Option<u64>)>,
+    /// By epoch (in order of arrival) and seq.
+    unsettled: Vec<(Loss, Stage)>,
+    /// With hubs that were told.
+    patience: Patience,
 }
 
 impl Losses {
-    pub fn new(losses: Vec<Loss>) -> Self {
-        let mut all = Self::default();
-        all.add(losses);
-        all
-    }
-
     pub fn add(&mut self, losses: Vec<Loss>) {
         for loss in losses {
-            if !self.waiting.iter().any(|(known, _)| *known == loss) {
-                self.waiting.push((loss, None));
+            match self.unsettled.iter_mut().find(|(known, _)| *known == loss) {
+                // Declared anew: somebody has asked.
+                Some((_, stage @ Stage::Told)) => *stage = Stage::Waiting,
+                Some(_) => {}
+                None => self.unsettled.push((loss, Stage::Waiting)),
             }
-            while self.waiting.len() > MAX_LOSSES && self.merge_nearest() {}
+            while self.unsettled.len() > MAX_LOSSES && self.merge_nearest() {}
         }
     }
 
     /// Unsettled, in flight or not.
     pub fn iter(&self) -> impl Iterator<Item = &Loss> {
-        self.waiting.iter().map(|(loss, _)| loss)
+        self.unsettled.iter().map(|(loss, _)| loss)
     }
 
     pub fn any_to_send(&self) -> bool {
-        self.waiting.iter().any(|(_, token)| token.is_none())
+        self.unsettled.iter().any(|(_, stage)| *stage == Stage::Waiting)
     }
 
     /// The next to ride on a message.
     pub fn to_send(&self, max: usize) -> Vec<Loss> {
-        self.waiting.iter().filter(|(_, token)| token.is_none()).take(max).map(|(loss, _)| loss.clone()).collect()
+        let waiting = self.unsettled.iter().filter(|(_, stage)| *stage == Stage::Waiting);
+        waiting.take(max).map(|(loss, _)| loss.clone()).collect()
     }
 
     pub fn sent(&mut self, losses: &[Loss], token: u64) {
-        for (_, slot) in self.waiting.iter_mut().filter(|(loss, slot)| slot.is_none() && losses.contains(loss)) {
-            *slot = Some(token);
+        for (loss, stage) in &mut self.unsettled {
+            if *stage == Stage::Waiting && losses.contains(loss) {
+                *stage = Stage::InFlight(token);
+            }
         }
     }
 
     /// The message was accepted; returns what is settled by it.
     pub fn settle(&mut self, token: u64) -> Vec<Loss> {
-        self.waiting.extract_if(.., |(_, slot)| *slot == Some(token)).map(|(loss, _)| loss).collect()
+        self.unsettled.extract_if(.., |(_, stage)| *stage == Stage::InFlight(token)).map(|(loss, _)| loss).collect()
+    }
+
+    /// The broker has the message, which proves nothing of a hub. Returns what is settled all the same.
+    pub fn told(&mut self, token: u64) -> Vec<Loss> {
+        let of_this = self.unsettled.iter_mut().filter(|(_, stage)| *stage == Stage::InFlight(token));
+        of_this.for_each(|(_, stage)| *stage = Stage::Told);
+        self.patience.restart();
+        self.unsettled
+            .extract_if(.., |(loss, stage)| loss.to.is_none() && *stage == Stage::Told)
+            .map(|(l, _)| l)
+            .collect()
+    }
+
+    /// A hub has these seqs, or knows them to be declared; returns what is settled by that.
+    pub fn stored(&mut self, epoch: u64, stored: &RangeSet) -> Vec<Loss> {
+        let known = |l: &Loss| l.epoch == epoch && l.to.is_some_and(|to| stored.covers(l.from..=to));
+        let stored: Vec<Loss> = self.unsettled.extract_if(.., |(loss, _)| known(loss)).map(|(loss, _)| loss).collect();
+        if !stored.is_empty() {
+            self.patience.renew();
+        }
+        stored
+    }
+
+    /// What the broker was told and no hub has confirmed for too long is told again.
+    pub fn recheck(&mut self, now: Duration) {
+        let waits = self.unsettled.iter().any(|(_, stage)| *stage == Stage::Told);
+        if self.patience.is_over(waits, now) {
+            let told = self.unsettled.iter_mut().filter(|(_, stage)| *stage == Stage::Told);
+            told.for_each(|(_, stage)| *stage = Stage::Waiting);
+        }
+    }
+
+    pub fn next_recheck(&self) -> Option<Duration> {
+        self.patience.next_wake()
+    }
+
+    /// A hub asks for these seqs: it does not know what the broker was told of them.
+    pub fn tell_again(&mut self, epoch: u64, seqs: RangeInclusive<u64>) {
+        let touches = |l: &Loss| l.epoch == epoch && l.from <= *seqs.end() && l.to.is_none_or(|to| to >= *seqs.start());
+        for (loss, stage) in &mut self.unsettled {
+            if *stage == Stage::Told && touches(loss) {
+                *stage = Stage::Waiting;
+            }
+        }
     }
 
     /// The message was not accepted.
     pub fn release(&mut self, token: u64) {
-        self.waiting.iter_mut().filter(|(_, slot)| *slot == Some(token)).for_each(|(_, slot)| *slot = None);
+        let of_this = self.unsettled.iter_mut().filter(|(_, stage)| *stage == Stage::InFlight(token));
+        of_this.for_each(|(_, stage)| *stage = Stage::Waiting);
     }
 
     /// Merges the two losses of one epoch, neither in flight, with the fewest seqs between them.
     fn merge_nearest(&mut self) -> bool {
-        self.waiting.sort_by_key(|(loss, _)| (loss.epoch, loss.from));
-        let free = |i: usize| self.waiting[i].1.is_none();
+        self.unsettled.sort_by_key(|(loss, _)| (loss.epoch, loss.from));
+        let free = |i: usize| !matches!(self.unsettled[i].1, Stage::InFlight(_));
         let gap = |i: usize| {
-            let (a, b) = (&self.waiting[i].0, &self.waiting[i + 1].0);
+            let (a, b) = (&self.unsettled[i].0, &self.unsettled[i + 1].0);
             b.from.saturating_sub(a.to.unwrap_or(u64::MAX))
         };
-        let pairs = (0..self.waiting.len() - 1)
-            .filter(|&i| self.waiting[i].0.epoch == self.waiting[i + 1].0.epoch && free(i) && free(i + 1));
+        let pairs = (0..self.unsettled.len() - 1)
+            .filter(|&i| self.unsettled[i].0.epoch == self.unsettled[i + 1].0.epoch && free(i) && free(i + 1));
         let Some(at) = pairs.min_by_key(|&i| gap(i)) else { return false };
-        let (second, _) = self.waiting.remove(at + 1);
-        let first = &mut self.waiting[at].0;
+        let (second, _) = self.unsettled.remove(at + 1);
+        let (first, stage) = &mut self.unsettled[at];
+        // As one it has not been told.
+        *stage = Stage::Waiting;
         *first = merged(first, &second);
         true
     }
@@ -102,7 +168,8 @@ mod tests {
 
     #[test]
     fn a_loss_is_sent_again_until_its_own_message_is_accepted() {
-        let mut losses = Losses::new(vec![loss(1, 2), loss(5, 6)]);
+        let mut losses = Losses::default();
+        losses.add(vec![loss(1, 2), loss(5, 6)]);
         let batch = losses.to_send(1);
         losses.sent(&batch, 10);
         assert_eq!(losses.to_send(9), vec![loss(5, 6)]);

@@ -5,24 +5,30 @@
 //! and at most a few batches of bytes, whatever the backlog: see [`MEMORY_CEILING`]. It never touches a
 //! socket (that is `transport`), the outbox, or a clock.
 
+mod acks;
 mod answers;
 pub mod backoff;
+mod commands;
 mod delivery;
 mod evidence;
 mod gate;
 mod heartbeat;
 mod history;
+mod inbound;
 mod io;
 mod journal;
 mod lanes;
+mod level;
 mod link;
 mod live;
 mod losses;
 mod message;
 mod pacing;
+mod patience;
 pub mod reasons;
 mod report;
 mod squeeze;
+mod subscription;
 mod suspects;
 #[cfg(test)]
 mod tests;
@@ -33,26 +39,33 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use commands::Ticket;
 pub use io::{
-    Action, CloseReason, Compression, Encoding, EpochView, Input, Limits, Pace, Settings, Severity, Unheard, Will,
+    Action, CloseReason, Compression, Encoding, EpochView, Input, Limits, Message, Pace, Settings, Severity, Unheard,
+    Will,
 };
+pub use level::{HubMemory, Level};
 pub use live::LIVE_BYTES;
 pub use squeeze::MAX_STORED;
 
 use crate::clock::Now;
 use crate::record::ClockContext;
 use crate::wire::Loss;
+use acks::Acks;
 use backoff::Rng;
+use commands::Commands;
 use delivery::Delivery;
 use gate::Gate;
 use heartbeat::Heartbeat;
 use history::Loader;
 use journal::Journal;
+use level::Standard;
 use link::{Link, State as LinkState};
 use live::LiveQueue;
 use losses::Losses;
 use pacing::{BatchSize, TokenBucket};
 use squeeze::Squeeze;
+use subscription::Subscription;
 use suspects::Suspects;
 use window::{Room, Route, Window};
 
@@ -99,6 +112,10 @@ pub struct Uplink {
     settings: Arc<Settings>,
     link: Link,
     heartbeat: Heartbeat,
+    standard: Standard,
+    subscription: Subscription,
+    acks: Acks,
+    commands: Commands,
     delivery: Delivery,
     losses: Losses,
     /// Losses ride on no message with records until then: one such message was refused for its content.
@@ -149,14 +166,20 @@ impl Uplink {
         settings.window = settings.window.max(1);
         settings.in_flight_bytes = settings.in_flight_bytes.max(MIN_IN_FLIGHT_BYTES);
         settings.max_packet = settings.max_packet.min(settings.in_flight_bytes);
+        let mut unsettled = Losses::default();
+        unsettled.add(losses);
         Self {
             link: Link::new(settings.urls.len(), settings.reconnect),
             bucket: TokenBucket::new(settings.pace),
             squeeze: Squeeze::new(settings.compression),
+            standard: Standard::new(settings.level, settings.hub),
             settings: Arc::new(settings),
+            subscription: Subscription::default(),
+            acks: Acks::default(),
+            commands: Commands::default(),
             heartbeat: Heartbeat::default(),
             delivery: Delivery::new(opened),
-            losses: Losses::new(losses),
+            losses: unsettled,
             losses_held: None,
             live: LiveQueue::default(),
             window: Window::default(),
@@ -193,20 +216,24 @@ impl Uplink {
             Input::Loaded { epoch, range, chunks } => self.loaded(epoch, range, chunks, mono),
             Input::LoadRefused => self.loader.refused(mono),
             Input::Lost(losses) => self.lost(losses, mono),
-            Input::Opened { epochs, losses } => {
+            Input::Opened { epochs, losses, hub } => {
                 self.delivery.found(epochs);
                 self.losses.add(losses);
+                self.standard.remember(hub);
+                self.repeat_acks(mono);
                 self.heartbeat.changed(mono);
             }
             Input::Connected(limits) => self.connected(limits, mono),
             Input::Progress => self.link.heard(mono),
             Input::Acked { token, code } => self.acked(token, code, mono),
             Input::Closed(reason) => self.closed(reason, mono),
-            Input::SawOffline { session } => {
-                if session != self.heartbeat.session() {
+            Input::Subscribed(outcomes) => {
+                if self.subscription.answered(outcomes) {
                     self.heartbeat.changed(mono);
                 }
             }
+            Input::Received(message) => self.received(message, now),
+            Input::Ran { ticket, outcome } => self.answered(ticket, outcome, mono),
             Input::Problems(mut lines) => {
                 lines.truncate(MAX_EXTERNAL_PROBLEMS);
                 lines.iter_mut().for_each(report::shorten);
@@ -258,8 +285,16 @@ impl Uplink {
             return link;
         }
         let stop = self.stopping.map(|s| s.farewell.map_or(s.deadline, |(_, until)| until));
-        let work = [self.heartbeat.next_wake(), self.history_wake, self.suspects_wake, self.retry_unreadable];
-        let work = if self.stopping.is_some() { [None; 4] } else { work };
+        let work = [
+            self.heartbeat.next_wake(),
+            self.subscription.next_wake(),
+            self.history_wake,
+            self.suspects_wake,
+            self.retry_unreadable,
+            self.delivery.next_recheck(),
+            self.losses.next_recheck(),
+        ];
+        let work = if self.stopping.is_some() { [None; 7] } else { work };
         [link, stop].into_iter().chain(work).flatten().min()
     }
 
@@ -281,7 +316,19 @@ impl Uplink {
         self.delivery.backlog()
     }
 
-    /// Seqs of one epoch that are recorded and not settled.
+    /// Whether only a hub's acknowledgement settles a record.
+    pub fn is_at_level_hub(&self) -> bool {
+        self.standard.is_hub()
+    }
+
+    /// Seqs of one epoch that are recorded and not settled, whether the broker has them or not.
+    pub fn unsettled(&self, epoch: u64) -> crate::ranges::RangeSet {
+        let mut unsettled = self.delivery.pending(epoch);
+        unsettled.union(&self.delivery.sent(epoch));
+        unsettled
+    }
+
+    /// Seqs of one epoch that are recorded and that the broker has not taken.
     pub fn pending(&self, epoch: u64) -> crate::ranges::RangeSet {
         self.delivery.pending(epoch)
     }
@@ -302,6 +349,8 @@ impl Uplink {
             self.counts.unreadable = 0;
             self.delivery.retry_unreadable();
         }
+        self.delivery.recheck(now);
+        self.losses.recheck(now);
     }
 
     fn step(&mut self, now: Now) -> Option<Action> {
@@ -315,7 +364,19 @@ impl Uplink {
         if self.stopping.is_some() {
             return self.farewell(now.mono);
         }
-        self.publish_status(now).or_else(|| self.publish_live(now)).or_else(|| self.publish_history(now))
+        if self.subscription.take_due(now.mono) {
+            return Some(Action::Subscribe(self.subscriptions()));
+        }
+        self.publish_status(now)
+            .or_else(|| self.publish_reply(now.mono))
+            .or_else(|| self.publish_live(now))
+            .or_else(|| self.publish_history(now))
+    }
+
+    /// Commands, acknowledgements, and our own status: the will of an older connection may overwrite it.
+    fn subscriptions(&self) -> Vec<String> {
+        let [cmd, acks, _] = self.settings.topics.subscriptions();
+        vec![cmd, acks, self.settings.topics.status().to_string()]
     }
 
     /// What may be in flight on this connection.

@@ -36,14 +36,14 @@ impl Uplink {
             oldest: self.oldest_ts(),
             eta_s: self.eta(backlog),
             losses: self.losses.iter().take(MAX_LOSSES).cloned().collect(),
-            level: "broker".to_owned(),
+            level: self.standard.word().to_owned(),
             problems: self.problems(),
         }
     }
 
     fn oldest_ts(&self) -> Option<i64> {
         let (epoch, seq, ts) = self.oldest?;
-        (self.delivery.oldest_pending() == Some((epoch, seq))).then_some(ts)
+        (self.delivery.oldest_unsettled() == Some((epoch, seq))).then_some(ts)
     }
 
     fn eta(&self, backlog: u64) -> Option<u64> {
@@ -62,7 +62,7 @@ impl Uplink {
 
     /// What is wrong, most important first, at most 8 lines.
     pub fn problems(&self) -> Vec<String> {
-        let mut lines = Vec::new();
+        let mut lines: Vec<String> = self.acks.problem().into_iter().collect();
         let history = self.settings.topics.history();
         lines.extend(gate_problem(&self.history_gate, history.as_str(), "its records wait"));
         if self.counts.quarantined > 0 {
@@ -91,6 +91,7 @@ impl Uplink {
         if self.heartbeat.is_suspect() {
             lines.push("connections end when status or meta are published; they are held back".to_owned());
         }
+        lines.extend(self.subscription.problem());
         lines.extend(self.problems.iter().cloned());
         lines.extend(self.gates.iter().filter_map(|(collector, gate)| {
             let topic = self.settings.topics.live(collector);

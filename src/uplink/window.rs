@@ -59,6 +59,7 @@ pub enum Kind {
     Status,
     Meta,
     Offline,
+    Reply,
     Data(Data),
 }
 

@@ -25,12 +25,21 @@ impl Witness {
         witness.subscribed(1)
     }
 
+    /// As the user `viewer`: beside a hub, whose name it would take.
+    pub fn beside(lab: &Lab, port: u16, host: &str) -> Witness {
+        Witness::connect(lab, port, host, "viewer").subscribed(1)
+    }
+
     /// The same for a broker that is not there yet.
     pub fn soon(lab: &Lab, port: u16, host: &str) -> Witness {
-        let hub = lab.client("hub");
+        Witness::connect(lab, port, host, "hub")
+    }
+
+    fn connect(lab: &Lab, port: u16, host: &str, who: &str) -> Witness {
+        let hub = lab.client(who);
         let (out, log) = (lab.path("received"), lab.path("witness.log"));
         let mut command = python();
-        command.arg(tool("witness.py")).args(["--host", "localhost", "--port", &port.to_string(), "--id", "hub"]);
+        command.arg(tool("witness.py")).args(["--host", "localhost", "--port", &port.to_string(), "--id", who]);
         command.arg("--ca").arg(lab.ca()).arg("--cert").arg(hub.cert).arg("--key").arg(hub.key);
         command.arg("--out").arg(&out);
         let child = Running::start("witness.py", &mut command, &log);
@@ -41,6 +50,15 @@ impl Witness {
     pub fn subscribed(mut self, times: usize) -> Witness {
         self.wait("the witness to subscribe", PATIENCE, |received| received.subscriptions >= times);
         self
+    }
+
+    /// It reads nothing and acknowledges nothing, as a subscriber that hangs, until [`Witness::resume`].
+    pub fn pause(&self) {
+        self.child.signal(rustix::process::Signal::STOP);
+    }
+
+    pub fn resume(&self) {
+        self.child.signal(rustix::process::Signal::CONT);
     }
 
     pub fn wait(&mut self, what: &str, limit: Duration, condition: impl Fn(&Received) -> bool) {
@@ -87,6 +105,12 @@ impl Witness {
         agent.update_commits();
         let found = complaints(&agent.runs, &self.received);
         assert!(found.is_empty(), "{} complaints:\n{}", found.len(), found[..found.len().min(20)].join("\n"));
+    }
+
+    /// Waits for what a killed process had made durable and had not told of yet, which history brings last.
+    pub fn wait_for_no_gap(&mut self, limit: Duration) {
+        let complete = self.complete.clone();
+        self.wait("every seq below the newest", limit, |received| gaps(received, &complete).is_empty());
     }
 
     /// Below the newest record that [`Witness::wait_for_all`] waited for, every seq has been received or declared. What

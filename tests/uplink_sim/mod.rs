@@ -3,6 +3,7 @@
 //! `HOLDOVER_SEED=n` replays one seed and tells every step if it fails, `HOLDOVER_SEEDS=n` runs n of them.
 
 mod broker;
+mod hub;
 mod oracle;
 mod outbox;
 mod plant;
@@ -52,6 +53,8 @@ fn uplink_keeps_its_promises_whatever_broker_outbox_and_clock_do() {
                 total.only_link += summary.only_link;
                 total.live += summary.live;
                 total.history += summary.history;
+                total.hubs += summary.hubs;
+                total.asked += summary.asked;
                 total.connections += summary.connections;
                 total.virtual_time += summary.virtual_time;
             }
@@ -62,6 +65,7 @@ fn uplink_keeps_its_promises_whatever_broker_outbox_and_clock_do() {
     assert!(total.settled > 0 && total.live > 0 && total.history > 0, "the simulation did nothing: {total:?}");
     if count > 100 {
         assert!(total.ended > 0 && total.only_link > 0, "neither values nor links that end connections: {total:?}");
+        assert!(total.hubs > 0 && total.asked > 0, "no hub, or none that asked for anything: {total:?}");
     }
 }
 
@@ -82,6 +86,12 @@ fn planted_faults_are_caught_by_the_oracle() {
         (Fault::Spin, "busy:"),
         (Fault::ForgetLosses, "settle:"),
         (Fault::ConvictWithoutContrast, "quarantine:"),
+        (Fault::PubackSettlesAtHub, "settle-hub:"),
+        (Fault::AckOfAnotherEpoch, "settle-hub:"),
+        (Fault::AckBeyondNext, "settle-hub:"),
+        (Fault::ResendOfPending, "republish:"),
+        (Fault::ResendIgnored, "status:"),
+        (Fault::StormOnReconnect, "storm:"),
     ] {
         assert!(is_caught(fault, by), "{fault:?} was never caught as {by}");
     }

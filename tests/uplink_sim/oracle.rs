@@ -2,6 +2,7 @@
 //! that were delivered, and the actions that were taken. Holds nothing of the uplink's own view.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use holdover::ranges::RangeSet;
@@ -16,6 +17,12 @@ pub type Check = Result<(), String>;
 /// A full live queue and two loads, which are twice as large where batches are compressed.
 const RECORDS_HELD: usize = 192 << 10;
 const RECORDS_HELD_COMPRESSED: usize = 320 << 10;
+
+/// Of an epoch that is over, what no hub acknowledges may be sent again after this.
+const RECHECK: Duration = Duration::from_secs(600);
+
+/// Records of a simulated chunk, and more.
+const MAX_CHUNK: u64 = 100;
 
 /// A publish that the uplink has not been answered.
 pub struct Flight {
@@ -45,6 +52,14 @@ pub struct Oracle {
     proved_losses: Vec<Loss>,
     /// Settled by this incarnation of the uplink: not to be published again.
     settled: BTreeMap<u64, RangeSet>,
+    /// Only a hub's acknowledgement settles from now on.
+    pub at_level_hub: bool,
+    /// What hubs have honestly acknowledged.
+    stored: BTreeMap<u64, RangeSet>,
+    /// Chunks accepted by the broker at level hub, by first seq, with their last and when: not to be published again unasked.
+    accepted: BTreeMap<u64, BTreeMap<u64, (u64, Duration)>>,
+    asked: BTreeMap<u64, RangeSet>,
+    pub newest: u64,
     /// Live chunks appended while connected: epoch, first seq, history messages since.
     waiting: Vec<(u64, u64, u32)>,
     history: VecDeque<(Duration, usize)>,
@@ -110,6 +125,8 @@ impl Oracle {
 
     pub fn restarted(&mut self) {
         self.settled.clear();
+        self.accepted.clear();
+        self.asked.clear();
         self.connects.clear();
     }
 
@@ -137,15 +154,14 @@ impl Oracle {
         }
         if let Some(data) = &flight.data {
             self.published_live += u64::from(live);
-            self.data(data, live)?;
+            self.data(data, live, now)?;
         }
         ensure(self.flights.insert(token, flight).is_none(), || format!("window: token {token} used twice"))
     }
 
-    fn data(&mut self, data: &Parsed, live: bool) -> Check {
+    fn data(&mut self, data: &Parsed, live: bool, now: Duration) -> Check {
         for &(first, last) in &data.chunks {
-            let again = self.settled.get(&data.epoch).is_some_and(|s| s.intersects(first..=last));
-            ensure(!again, || format!("republish: seqs {first}..={last} were settled"))?;
+            self.unasked(data.epoch, first..=last, now)?;
             let twice = self
                 .flights
                 .values()
@@ -165,6 +181,61 @@ impl Oracle {
         Ok(())
     }
 
+    /// What was settled, or waits for a hub, is not published again unless a hub asked for some of it.
+    fn unasked(&mut self, epoch: u64, chunk: RangeInclusive<u64>, now: Duration) -> Check {
+        if self.asked.get(&epoch).is_some_and(|asked| asked.intersects(chunk.clone())) {
+            return Ok(());
+        }
+        let settled = self.settled.get(&epoch).is_some_and(|s| s.intersects(chunk.clone()));
+        ensure(!settled || self.at_level_hub, || format!("republish: seqs {chunk:?} were settled"))?;
+        let over = epoch != self.newest;
+        let (start, end) = chunk.clone().into_inner();
+        let Some(accepted) = self.accepted.get_mut(&epoch) else { return Ok(()) };
+        for (first, (_, at)) in
+            accepted.extract_if(start.saturating_sub(MAX_CHUNK)..=end, |_, (last, _)| *last >= start)
+        {
+            ensure(over && now >= at + RECHECK, || {
+                format!("storm: seq {first} of {epoch} waits for a hub since {at:?} and nobody asked for it")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// A hub is about to ask for these.
+    pub fn ask(&mut self, epoch: u64, seqs: RangeInclusive<u64>) {
+        self.asked.entry(epoch).or_default().insert(seqs);
+    }
+
+    /// A hub is about to say, truly, that it has these.
+    pub fn stored(&mut self, epoch: u64, seqs: &RangeSet) {
+        self.stored.entry(epoch).or_default().union(seqs);
+    }
+
+    /// Whether the status may tell these to be pending: not what a hub has to ask for.
+    pub fn told_pending(&self, epoch: u64, told: &RangeSet) -> Check {
+        if epoch != self.newest {
+            return Ok(());
+        }
+        let accepted = self.waiting_for_hub(epoch);
+        let mut hidden: RangeSet = told.iter().flat_map(|r| accepted.within(r).collect::<Vec<_>>()).collect();
+        if let Some(settled) = self.settled.get(&epoch) {
+            hidden.subtract(settled);
+        }
+        ensure(hidden.is_empty(), || {
+            format!("status: {hidden:?} of {epoch} wait for a hub, which will not ask for them")
+        })
+    }
+
+    /// What waits for a hub.
+    pub fn waiting_for_hub(&self, epoch: u64) -> RangeSet {
+        let accepted = self.accepted.get(&epoch).into_iter().flatten();
+        let mut waiting: RangeSet = accepted.map(|(first, (last, _))| *first..=*last).collect();
+        if let Some(asked) = self.asked.get(&epoch) {
+            waiting.subtract(asked);
+        }
+        waiting
+    }
+
     fn paced(&mut self, bytes: usize, now: Duration) -> Check {
         let Some(pace) = self.pace else { return Ok(()) };
         self.history.push_back((now, bytes));
@@ -175,13 +246,20 @@ impl Oracle {
     }
 
     /// A PUBACK is about to be delivered. Returns whether it proves anything.
-    pub fn acked(&mut self, token: u64, code: u8) {
+    pub fn acked(&mut self, token: u64, code: u8, now: Duration) {
         let Some(flight) = self.flights.remove(&token) else { return };
         let Some(data) = flight.data else { return };
         let success = code < 0x80 && (code != 0x10 || self.unheard_settles);
         if success {
             let proved = self.proved.entry(data.epoch).or_default();
             data.chunks.iter().for_each(|&(first, last)| proved.insert(first..=last));
+            if self.at_level_hub {
+                let accepted = self.accepted.entry(data.epoch).or_default();
+                accepted.extend(data.chunks.iter().map(|&(first, last)| (first, (last, now))));
+            }
+            if let Some(asked) = self.asked.get_mut(&data.epoch) {
+                data.chunks.iter().for_each(|&(first, last)| asked.remove(first..=last));
+            }
             for (value, ended) in &mut self.ended_alone {
                 let itself = value.0 == data.epoch && data.chunks.iter().any(|c| c.0 == value.1);
                 ended.contrast |= !itself && flight.bytes >= ended.bytes;
@@ -195,15 +273,26 @@ impl Oracle {
     }
 
     pub fn settle(&mut self, epoch: u64, seqs: &RangeSet) -> Check {
-        let proved = self.proved.entry(epoch).or_default();
+        let (proved, stored) = (self.proved.entry(epoch).or_default(), self.stored.entry(epoch).or_default());
         for range in seqs.iter() {
-            ensure(proved.covers(range.clone()), || format!("settle: {range:?} of {epoch} without its PUBACK"))?;
+            if self.at_level_hub {
+                ensure(stored.covers(range.clone()), || {
+                    format!("settle-hub: {range:?} of {epoch} without a hub's word")
+                })?;
+            } else {
+                ensure(proved.covers(range.clone()), || format!("settle: {range:?} of {epoch} without its PUBACK"))?;
+            }
         }
         self.settled.entry(epoch).or_default().union(seqs);
         Ok(())
     }
 
     pub fn settle_losses(&self, losses: &[Loss]) -> Check {
+        if self.at_level_hub {
+            let stored = |l: &Loss| self.stored.get(&l.epoch).zip(l.to).is_some_and(|(s, to)| s.covers(l.from..=to));
+            let unproved = losses.iter().find(|l| !stored(l));
+            return ensure(unproved.is_none(), || format!("settle-hub: loss {unproved:?} without a hub's word"));
+        }
         let unproved = losses.iter().find(|l| !self.proved_losses.contains(l));
         ensure(unproved.is_none(), || format!("settle: loss {unproved:?} without its PUBACK"))
     }

@@ -127,6 +127,39 @@ impl SimOutbox {
         Some(loss)
     }
 
+    /// Drops settled chunks of the oldest epoch that has any: nothing is said of it.
+    pub fn drop_settled(&mut self) {
+        for epoch in &mut self.epochs {
+            let settled: Vec<u64> =
+                epoch.chunks.values().filter(|c| epoch.settled.covers(c.seqs())).map(|c| c.first).take(5).collect();
+            if !settled.is_empty() {
+                return settled.iter().for_each(|first| drop(epoch.chunks.remove(first)));
+            }
+        }
+    }
+
+    /// As the real one: what is looked for, is not there and is no news is declared again.
+    pub fn absent(&mut self, id: u64, range: &RangeInclusive<u64>, chunks: &[Chunk]) -> Vec<Loss> {
+        let to = chunks.last().map_or(*range.end(), |c| c.last().min(*range.end()));
+        let mut absent: RangeSet = [*range.start()..=to].into_iter().collect();
+        chunks.iter().for_each(|c| absent.remove(c.seqs()));
+        let epoch = self.epoch(id);
+        let gone = [&epoch.settled, &epoch.lost, &epoch.quarantined];
+        let gone: RangeSet =
+            absent.iter().flat_map(|r| gone.map(|set| set.within(r.clone()).collect::<Vec<_>>())).flatten().collect();
+        let loss = |r: RangeInclusive<u64>| {
+            let (from, to, reason) = (*r.start(), Some(*r.end()), LossReason::Quota);
+            Loss { epoch: id, from, to, count: r.end() - from + 1, reason, t0: 0, t1: 0 }
+        };
+        let losses: Vec<Loss> = gone.iter().map(loss).collect();
+        for loss in &losses {
+            if !self.losses.contains(loss) {
+                self.losses.push(loss.clone());
+            }
+        }
+        losses
+    }
+
     /// As the real one: from the chunk that holds or follows the start, one clock context, at least one chunk.
     pub fn load(&self, id: u64, range: &RangeInclusive<u64>, max_bytes: usize) -> Vec<Chunk> {
         let epoch = self.epoch(id);
@@ -146,7 +179,7 @@ impl SimOutbox {
 
     /// What a restarted agent would find, with the settled of the last while forgotten.
     pub fn views(&self) -> Vec<EpochView> {
-        let view = |e: &Epoch| EpochView { epoch: e.id, pending: e.pending(), next_seq: e.next_seq };
+        let view = |e: &Epoch| EpochView { epoch: e.id, pending: e.pending(), next_seq: e.next_seq, in_doubt: false };
         self.epochs.iter().map(view).collect()
     }
 }

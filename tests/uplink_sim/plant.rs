@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use holdover::clock::Now;
-use holdover::uplink::{Action, Input, Uplink};
-use holdover::wire::{Loss, LossReason};
+use holdover::uplink::{Action, Input, Message, Settings, Uplink};
+use holdover::wire::{Ack, Command, Loss, LossReason, decode_payload, encode_payload};
 
 use super::broker::Parsed;
 
@@ -30,6 +30,18 @@ pub enum Fault {
     ForgetLosses,
     /// Three connections lost with it alone in flight convict a value, whatever else the link does.
     ConvictWithoutContrast,
+    /// At level hub the broker's word settles.
+    PubackSettlesAtHub,
+    /// A hub's acknowledgement of one epoch counts for the present one.
+    AckOfAnotherEpoch,
+    /// An acknowledgement of seqs that were never drawn settles those that were.
+    AckBeyondNext,
+    /// What is asked for is sent although it is on its way.
+    ResendOfPending,
+    /// A hub's requests are not heard.
+    ResendIgnored,
+    /// A new connection begins with everything that no hub has acknowledged.
+    StormOnReconnect,
 }
 
 pub struct Machine {
@@ -40,11 +52,26 @@ pub struct Machine {
     strikes: BTreeMap<(u64, u64), u32>,
     extra: VecDeque<Action>,
     held: Option<(Action, u32)>,
+    /// Epoch and next seq, as last seen.
+    newest: Option<(u64, u64)>,
+    /// The last data message, while it is in flight.
+    last_data: Option<Action>,
+    pub settings: Settings,
 }
 
 impl Machine {
-    pub fn new(uplink: Uplink, fault: Option<Fault>) -> Self {
-        Self { uplink, fault, flights: BTreeMap::new(), strikes: BTreeMap::new(), extra: VecDeque::new(), held: None }
+    pub fn new(uplink: Uplink, fault: Option<Fault>, settings: Settings) -> Self {
+        Self {
+            uplink,
+            fault,
+            flights: BTreeMap::new(),
+            strikes: BTreeMap::new(),
+            extra: VecDeque::new(),
+            held: None,
+            newest: None,
+            last_data: None,
+            settings,
+        }
     }
 
     pub fn handle(&mut self, input: Input, now: Now) {
@@ -65,9 +92,19 @@ impl Machine {
                 self.uplink.handle(Input::Lost(forgotten), now);
                 Input::Closed(reason)
             }
+            (Some(Fault::AckOfAnotherEpoch | Fault::AckBeyondNext), Input::Received(message)) => {
+                Input::Received(self.misread(message))
+            }
+            (Some(Fault::ResendIgnored), Input::Received(message)) if message.topic.ends_with("/cmd") => {
+                Input::Received(Message { payload: Vec::new(), ..message })
+            }
             (_, input) => input,
         };
+        self.plant_more(&input, now);
         match &input {
+            Input::Appended { chunks, .. } => {
+                self.newest = chunks.last().map(|c| (c.epoch, c.last() + 1)).or(self.newest);
+            }
             Input::Acked { token, .. } => drop(self.flights.remove(token)),
             Input::Closed(_) => {
                 self.strike();
@@ -77,6 +114,46 @@ impl Machine {
             _ => {}
         }
         self.uplink.handle(input, now);
+    }
+
+    /// An acknowledgement as a careless reader takes it.
+    fn misread(&self, message: Message) -> Message {
+        let (Ok(ack), Some((newest, next))) = (decode_payload::<Ack>(&message.payload), self.newest) else {
+            return message;
+        };
+        let upto = ack.upto.min(next - 1);
+        let careless = match self.fault {
+            Some(Fault::AckOfAnotherEpoch) if ack.epoch != newest => Ack { epoch: newest, upto, ranges: vec![], ..ack },
+            Some(Fault::AckBeyondNext) if ack.epoch == newest => Ack { upto, ranges: vec![], ..ack },
+            _ => ack,
+        };
+        Message { payload: encode_payload(&careless), ..message }
+    }
+
+    fn plant_more(&mut self, input: &Input, now: Now) {
+        match (self.fault, input) {
+            (Some(Fault::PubackSettlesAtHub), Input::Acked { token, code: 0 }) if self.uplink.is_at_level_hub() => {
+                if let Some(flight) = self.flights.get(token).filter(|f| !f.chunks.is_empty()) {
+                    let seqs = flight.chunks.iter().map(|c| c.0..=c.1).collect();
+                    self.extra.push_back(Action::Settle { epoch: flight.epoch, seqs });
+                }
+            }
+            (Some(Fault::ResendOfPending), Input::Received(message)) if message.topic.ends_with("/cmd") => {
+                if let Some(Action::Publish { topic, payload, content_type, .. }) = self.last_data.clone() {
+                    let (token, retain, correlation) = (u64::MAX, false, None);
+                    self.extra.push_back(Action::Publish { token, topic, payload, retain, content_type, correlation });
+                }
+            }
+            (Some(Fault::StormOnReconnect), Input::Connected(_)) => {
+                if let Some((epoch, next)) = self.newest {
+                    let command = Command::Resend { id: String::new(), epoch, from: 1, to: next - 1 };
+                    let (topic, payload) = (self.settings.topics.cmd().to_string(), encode_payload(&command));
+                    self.uplink.handle(Input::Received(Message { topic, payload, ..Message::default() }), now);
+                }
+            }
+            (_, Input::Acked { .. } | Input::Closed(_)) => self.last_data = None,
+            _ => {}
+        }
     }
 
     fn strike(&mut self) {
@@ -98,6 +175,11 @@ impl Machine {
             return Some(action);
         }
         let action = self.uplink.poll(now)?;
+        if let Action::Publish { topic, .. } = &action
+            && (topic.as_str().ends_with("/h") || topic.as_str().contains("/m/"))
+        {
+            self.last_data = Some(action.clone());
+        }
         if matches!(action, Action::Disconnect { .. }) {
             self.held = None;
         }

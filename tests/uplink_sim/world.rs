@@ -1,16 +1,19 @@
 //! One simulated life of an uplink: outbox, broker, clock and faults from one seed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use holdover::clock::Now;
 use holdover::ranges::RangeSet;
 use holdover::uplink::backoff::Rng;
-use holdover::uplink::{Action, CloseReason, Compression, Encoding, Input, Pace, Settings, Unheard, Uplink};
-use holdover::wire::{Chunk, Loss, LossReason, Status, TopicScheme};
+use holdover::uplink::{
+    Action, CloseReason, Compression, Encoding, HubMemory, Input, Level, Message, Pace, Settings, Unheard, Uplink,
+};
+use holdover::wire::{Ack, Chunk, Command, Loss, LossReason, Status, TopicScheme, encode_payload};
 
 use super::broker::{Broker, Connect, Parsed, Poison, Reaction, parse};
+use super::hub::{SimHub, covered};
 use super::oracle::{Check, Flight, Oracle};
 use super::outbox::{BOOT, SimOutbox};
 use super::plant::{Fault, Machine};
@@ -18,6 +21,8 @@ use super::plant::{Fault, Machine};
 const COLLECTORS: [&str; 3] = ["cpu", "mem", "disk"];
 /// What may follow the healing: probes, back-off, watchdogs, one search for each poisoned value.
 const DRAIN: Duration = Duration::from_secs(900);
+/// With a hub: two heartbeats for each gap, and the patience with epochs that are over.
+const DRAIN_HUB: Duration = Duration::from_secs(6_000);
 const DRAIN_PER_POISON: Duration = Duration::from_secs(1_800);
 /// Where values end connections, more data has to come to tell them from a bad link: this often one value,
 /// as large as the broker takes.
@@ -38,6 +43,8 @@ enum Event {
     Heal,
     StopAppends,
     Contrast,
+    /// The hub acknowledges, or does worse.
+    HubSpeaks,
 }
 
 /// What a life amounted to, for tests that ask whether the simulation did anything.
@@ -52,6 +59,9 @@ pub struct Summary {
     pub only_link: u64,
     pub live: u64,
     pub history: u64,
+    /// Lives with a hub, and seqs that hubs asked for.
+    pub hubs: u64,
+    pub asked: u64,
     pub connections: u64,
     pub virtual_time: Duration,
 }
@@ -67,6 +77,15 @@ pub struct World {
     outbox: SimOutbox,
     broker: Broker,
     oracle: Oracle,
+    hub: Option<SimHub>,
+    /// The last acknowledgement, which the broker keeps.
+    retained: Option<Ack>,
+    /// The last that the uplink heard: it is to count once the epochs are known.
+    heard: Option<Ack>,
+    /// Epochs of which the uplink knows by appends, whether the outbox was opened or not.
+    appended: BTreeSet<u64>,
+    /// More than there is was acknowledged: so often.
+    lies: u32,
     /// Number of the present connection; a new one makes older events void.
     connection: u64,
     incarnation: u64,
@@ -87,6 +106,7 @@ fn settings(rng: &mut Rng) -> Settings {
     settings.meta = b"{\"meta\":true}".to_vec();
     settings.encoding = if rng.below(10) == 0 { Encoding::Json } else { Encoding::Msgpack };
     settings.unheard = if rng.below(5) == 0 { Unheard::Settle } else { Unheard::Hold };
+    settings.level = [Level::Auto, Level::Auto, Level::Broker][rng.below(3) as usize];
     settings.pace = match rng.below(4) {
         0 => None,
         1 => Some(Pace { bytes_per_s: 20_000, batches_per_s: 4 }),
@@ -102,6 +122,10 @@ impl World {
         if seed % 4 == 1 {
             settings.compression = Compression::Zstd;
         }
+        let hub = (rng.below(2) == 0).then(|| SimHub::new(&mut rng));
+        if hub.is_some() && rng.below(2) == 0 {
+            settings.level = Level::Hub;
+        }
         let outbox = SimOutbox::new(&mut rng);
         let opened = rng.below(10) != 0;
         let (views, losses) = if opened { (outbox.views(), outbox.losses.clone()) } else { Default::default() };
@@ -112,7 +136,13 @@ impl World {
             events: BTreeMap::new(),
             serial: 0,
             oracle: Oracle::new(settings.unheard, settings.pace),
-            machine: Machine::new(uplink, fault),
+            machine: Machine::new(uplink, fault, settings.clone()),
+            summary: Summary { hubs: hub.is_some().into(), ..Summary::default() },
+            hub,
+            retained: None,
+            heard: None,
+            appended: BTreeSet::new(),
+            lies: 0,
             broker: Broker::new(&mut rng),
             settings,
             outbox,
@@ -124,8 +154,9 @@ impl World {
             opened,
             appending: true,
             trace: None,
-            summary: Summary::default(),
         };
+        world.oracle.at_level_hub = world.settings.level == Level::Hub;
+        world.oracle.newest = world.outbox.epochs.last().map_or(0, |e| e.id);
         world.plan();
         world
     }
@@ -134,6 +165,9 @@ impl World {
         let only_link = self.broker.cutter.is_some();
         self.oracle.only_link = only_link;
         self.summary.only_link = only_link.into();
+        if self.hub.is_some() {
+            self.after(Duration::from_secs(3), Event::HubSpeaks);
+        }
         let faulty = 10 + self.rng.below(if only_link { 1_800 } else { 90 });
         let second = |s: u64| Duration::from_secs(s);
         for i in 0..COLLECTORS.len() {
@@ -195,6 +229,7 @@ impl World {
             self.act()?;
             if self.broker.healthy && !self.appending && deadline == Duration::MAX {
                 deadline = self.now + DRAIN + DRAIN_PER_POISON * self.poisoned();
+                deadline += if self.hub.is_some() { DRAIN_HUB } else { Duration::ZERO };
             }
         }
         self.summary.virtual_time = self.now - start;
@@ -263,11 +298,16 @@ impl World {
             Event::Opened(incarnation) if incarnation == self.incarnation => {
                 self.opened = true;
                 let (epochs, losses) = (self.outbox.views(), self.outbox.losses.clone());
-                self.machine.handle(Input::Opened { epochs, losses }, self.clock());
+                // What was kept until now is repeated when the epochs are known.
+                let kept = self.heard.clone();
+                kept.into_iter().for_each(|ack| self.about_to_hear(&ack));
+                let hub = self.settings.hub;
+                self.machine.handle(Input::Opened { epochs, losses, hub }, self.clock());
             }
             Event::FromConnection(..) | Event::Loaded(..) | Event::Declared(..) | Event::Opened(_) => {}
             Event::Append(collector) => self.append(collector),
             Event::Drop => {
+                self.outbox.drop_settled();
                 if let Some(loss) = self.outbox.drop_oldest() {
                     self.machine.handle(Input::Lost(vec![loss]), self.clock());
                 }
@@ -275,10 +315,13 @@ impl World {
             Event::WallStep => self.wall_ms += self.rng.below(2_000_000_000) as i64 - 1_000_000_000,
             Event::Restart => self.restart(),
             Event::SawOffline => {
-                self.machine.handle(Input::SawOffline { session: "older".into() }, self.clock());
+                let topic = self.settings.topics.status().to_string();
+                let payload = b"{\"state\":\"offline\",\"session\":\"older\"}".to_vec();
+                self.machine.handle(Input::Received(Message { topic, payload, ..Message::default() }), self.clock());
             }
             Event::Heal => {
                 self.broker.heal();
+                self.hub.iter_mut().for_each(SimHub::heal);
                 // What the broker withheld or swallowed before stays so: the watchdogs have to see to it.
             }
             Event::StopAppends => {
@@ -290,6 +333,7 @@ impl World {
                 }
             }
             Event::Contrast => self.contrast(),
+            Event::HubSpeaks => self.hub_speaks(),
         }
     }
 
@@ -307,7 +351,8 @@ impl World {
                 self.granted_retain = limits.retain_available;
                 self.oracle.connected(limits);
             }
-            Input::Acked { token, code } => self.oracle.acked(*token, *code),
+            Input::Acked { token, code } => self.oracle.acked(*token, *code, self.now),
+            Input::Received(message) => self.overhear(message),
             Input::Closed(reason) => {
                 if matches!(reason, CloseReason::Server { code: 0x95, .. }) {
                     self.oracle.too_large();
@@ -324,11 +369,112 @@ impl World {
         self.machine.handle(input, self.clock());
     }
 
+    /// What the uplink is about to hear from the hub, as the oracle judges it.
+    fn overhear(&mut self, message: &Message) {
+        if let Ok(ack) = serde_json::from_slice::<Ack>(&message.payload) {
+            self.about_to_hear(&ack);
+            if message.topic.ends_with("/hub") {
+                self.heard = Some(ack);
+            }
+        } else if let Ok(Command::Resend { epoch, from, to, .. }) = serde_json::from_slice(&message.payload)
+            && let Some(known) = self.outbox.epochs.iter().find(|e| e.id == epoch)
+            && from < known.next_seq
+        {
+            let to = to.min(known.next_seq - 1);
+            self.summary.asked += to - from + 1;
+            self.oracle.ask(epoch, from..=to);
+        }
+    }
+
+    fn about_to_hear(&mut self, ack: &Ack) {
+        let Some(epoch) = self.outbox.epochs.iter().find(|e| e.id == ack.epoch) else { return };
+        let covered = covered(ack);
+        if covered.last().is_none_or(|last| last < epoch.next_seq) {
+            self.oracle.stored(ack.epoch, &covered);
+            if self.settings.level == Level::Auto && (self.opened || self.appended.contains(&ack.epoch)) {
+                self.settings.hub = HubMemory::Acknowledged;
+                self.oracle.at_level_hub = true;
+            }
+        }
+    }
+
+    fn sends(&mut self, topic: String, payload: Vec<u8>, retained: bool) {
+        let wait = Duration::from_millis(1 + self.rng.below(200));
+        let message = Message { topic, payload, retained, ..Message::default() };
+        self.after(wait, Event::FromConnection(self.connection, Input::Received(message)));
+    }
+
+    /// Acknowledges what it has, and in bad times what it has not: of epochs that are not ours, beyond what was drawn.
+    fn hub_speaks(&mut self) {
+        let pause = if self.broker.healthy { 5_000 } else { 1_000 + self.rng.below(60_000) };
+        self.after(Duration::from_millis(pause), Event::HubSpeaks);
+        let newest = self.oracle.newest;
+        let partly = !self.broker.healthy && self.rng.below(3) == 0;
+        let Some(hub) = &self.hub else { return };
+        let acks = hub.acks(newest, &mut self.rng, partly);
+        for ack in acks {
+            let payload = encode_payload(&ack);
+            self.sends(self.settings.topics.ack("hub").to_string(), payload, false);
+            self.retained = Some(ack);
+        }
+        if self.broker.healthy {
+            return;
+        }
+        let next = self.outbox.epoch(newest).next_seq;
+        let strange = match self.rng.below(12) {
+            0 => Some((self.rng.next_u64() >> 11, 1_000)),
+            1 if self.lies == 0 && next > 1 && self.opened => Some((newest, next + 5)),
+            _ => None,
+        };
+        if let Some((epoch, upto)) = strange {
+            self.lies += u32::from(epoch == newest);
+            let payload = encode_payload(&Ack { v: 1, epoch, upto, ranges: Vec::new() });
+            self.sends(self.settings.topics.ack("other").to_string(), payload, false);
+        }
+        if self.rng.below(4) == 0 && self.opened {
+            // Whatever it is, on its way or not.
+            let (from, length) = (1 + self.rng.below(next + 5), self.rng.below(30));
+            self.hub_asks(newest, from..=from + length);
+        }
+    }
+
+    fn hub_asks(&mut self, epoch: u64, seqs: RangeInclusive<u64>) {
+        let command = Command::Resend { id: "1".into(), epoch, from: *seqs.start(), to: *seqs.end() };
+        self.sends(self.settings.topics.cmd().to_string(), encode_payload(&command), false);
+    }
+
+    /// The broker took it. Whether the hub gets it is another matter.
+    fn taken(&mut self, parsed: Option<&Parsed>, status: Option<&Status>) {
+        let Some(hub) = &mut self.hub else { return };
+        if !hub.hears(&mut self.rng) {
+            return;
+        }
+        if let Some(data) = parsed {
+            hub.data(data);
+        }
+        let asks = status.map(|status| hub.status(status)).unwrap_or_default();
+        asks.into_iter().for_each(|(epoch, seqs)| self.hub_asks(epoch, seqs));
+    }
+
+    fn subscribed(&mut self, filters: Vec<String>) {
+        let outcomes = filters.into_iter().map(|filter| (filter, 1)).collect();
+        let wait = Duration::from_millis(1 + self.rng.below(20));
+        self.after(wait, Event::FromConnection(self.connection, Input::Subscribed(outcomes)));
+        if let Some(ack) = self.retained.clone() {
+            self.sends(self.settings.topics.ack("hub").to_string(), encode_payload(&ack), true);
+        }
+    }
+
+    fn new_epoch(&mut self) {
+        self.outbox.new_epoch(&mut self.rng);
+    }
+
     fn contrast(&mut self) {
         self.after(CONTRAST, Event::Contrast);
         let largest = self.broker.mood.limits.max_packet.min(14_000) as usize;
         let chunk = self.outbox.append_of(largest.saturating_sub(1_200));
         self.oracle.appended(chunk.epoch, chunk.first);
+        self.oracle.newest = chunk.epoch;
         self.machine.handle(Input::Appended { collector: "cpu".into(), chunks: vec![chunk] }, self.clock());
     }
 
@@ -340,7 +486,7 @@ impl World {
         self.after(wait, Event::Append(collector));
         // More epochs than a status can tell of are none of these lives' business.
         if self.rng.below(200) == 0 && self.outbox.epochs.len() < 12 {
-            self.outbox.new_epoch(&mut self.rng);
+            self.new_epoch();
         }
         let chunks = match self.rng.below(40) {
             0 => 30 + self.rng.below(60),
@@ -354,22 +500,30 @@ impl World {
             })
             .collect();
         chunks.iter().for_each(|c| self.oracle.appended(c.epoch, c.first));
+        self.oracle.newest = self.outbox.epochs.last().map_or(0, |e| e.id);
+        self.appended.insert(self.oracle.newest);
         self.machine.handle(Input::Appended { collector: COLLECTORS[collector].into(), chunks }, self.clock());
     }
 
     /// kill -9 and a new start: the settled of the last while is forgotten.
     fn restart(&mut self) {
         for epoch in &mut self.outbox.epochs {
+            let mut before = epoch.settled.clone();
             let recent: Vec<_> = epoch.settled.iter().rev().take(2).collect();
             if self.rng.below(2) == 0 {
                 recent.into_iter().for_each(|r| epoch.settled.remove(r));
+                // Nothing is dropped before what became of it is durably known.
+                let kept: RangeSet = epoch.chunks.values().map(Chunk::seqs).collect();
+                before.subtract(&kept);
+                epoch.settled.union(&before);
             }
         }
         let seed = self.rng.next_u64();
         let uplink = Uplink::new(self.settings.clone(), self.outbox.views(), self.outbox.losses.clone(), seed);
-        self.machine = Machine::new(uplink, self.machine.fault);
+        self.machine = Machine::new(uplink, self.machine.fault, self.settings.clone());
         self.connection += 1;
         self.incarnation += 1;
+        self.heard = None;
         self.loads = 0;
         self.opened = true;
         self.oracle.disconnected(false);
@@ -407,6 +561,15 @@ impl World {
             Action::Publish { token, topic, payload, retain, .. } => {
                 self.publish(token, topic.as_str(), &payload, retain)
             }
+            Action::Subscribe(filters) => {
+                self.subscribed(filters);
+                Ok(())
+            }
+            Action::Note { .. } | Action::Run { .. } => Ok(()),
+            Action::BeginEpoch => {
+                self.new_epoch();
+                Ok(())
+            }
             Action::Load { epoch, range, max_bytes } => self.load(epoch, range, max_bytes),
             Action::Settle { epoch, seqs } => {
                 self.oracle.settle(epoch, &seqs)?;
@@ -428,7 +591,9 @@ impl World {
                 self.oracle.quarantine(epoch, *seqs.start(), &self.outbox, json)?;
                 self.summary.quarantined += 1;
                 self.summary.ended += u64::from(reason.starts_with("connections end"));
-                self.outbox.epoch_mut(epoch).quarantined.insert(seqs.clone());
+                let known = self.outbox.epoch_mut(epoch);
+                known.quarantined.insert(seqs.clone());
+                known.chunks.retain(|_, chunk| !known.quarantined.covers(chunk.seqs()));
                 // As the real one, it declares what it set aside.
                 let count = seqs.end() - seqs.start() + 1;
                 let (from, to) = (*seqs.start(), Some(*seqs.end()));
@@ -473,14 +638,23 @@ impl World {
             let thorough = self.rng.below(16) == 0;
             Some(parse(payload, &self.outbox, thorough).map_err(|e| format!("bytes: {e}"))?)
         } else {
-            self.check_status(topic, payload, retain)?;
             None
         };
+        let status = if is_data { None } else { self.check_status(topic, payload, retain)? };
+        self.note(|| format!("   {parsed:?}"));
         self.machine.published(token, parsed.as_ref().unwrap_or(&Parsed::default()));
         let flight = Flight { bytes, history: topic.ends_with("/h"), data: parsed.clone() };
         self.oracle.publish(token, topic, flight, self.now)?;
         let reaction = self.broker.react((topic, retain, bytes), parsed.as_ref(), self.now, &mut self.rng);
         let connection = self.connection;
+        let taken = match &reaction {
+            Reaction::Ack { code, .. } => *code < 0x80 && *code != 0x10,
+            Reaction::Nothing { taken } | Reaction::Cut { taken } => *taken,
+            Reaction::Disconnect(_) => false,
+        };
+        if taken {
+            self.taken(parsed.as_ref(), status.as_ref());
+        }
         match reaction {
             Reaction::Ack { code, after } => {
                 self.after(after, Event::FromConnection(connection, Input::Acked { token, code }));
@@ -503,9 +677,9 @@ impl World {
     }
 
     /// A status covers everything that is still to be delivered.
-    fn check_status(&self, topic: &str, payload: &[u8], retain: bool) -> Check {
+    fn check_status(&self, topic: &str, payload: &[u8], retain: bool) -> Result<Option<Status>, String> {
         if !topic.ends_with("/status") || payload.starts_with(b"{\"state\":\"offline\"") {
-            return Ok(());
+            return Ok(None);
         }
         if retain && !self.granted_retain {
             return Err("status: retained against the broker's word".into());
@@ -517,11 +691,20 @@ impl World {
         for epoch in self.outbox.epochs.iter().filter(|_| self.opened) {
             let told = status.pending.iter().filter(|p| p.epoch == epoch.id);
             let told: RangeSet = told.map(|p| p.from..=p.to).collect();
-            if let Some(range) = epoch.pending().iter().find(|r| !told.covers(r.clone())) {
+            let mut pending = epoch.pending();
+            pending.subtract(&self.oracle.waiting_for_hub(epoch.id));
+            if let Some(range) = pending.iter().find(|r| !told.covers(r.clone())) {
                 return Err(format!("status: pending {range:?} of {} is not told", epoch.id));
             }
+            if status.pending.len() < 16 {
+                self.oracle.told_pending(epoch.id, &told)?;
+            }
         }
-        Ok(())
+        let level = if self.oracle.at_level_hub { "hub" } else { "broker" };
+        if status.level != level {
+            return Err(format!("status: says level {}, it is {level}", status.level));
+        }
+        Ok(Some(status))
     }
 
     fn load(&mut self, epoch: u64, range: RangeInclusive<u64>, max_bytes: usize) -> Check {
@@ -529,15 +712,17 @@ impl World {
         if self.loads > 1 {
             return Err("memory: two loads at once".into());
         }
+        let wait = Duration::from_millis(self.rng.below(60));
         let input = match self.rng.below(if self.broker.healthy { 1_000_000 } else { 60 }) {
             0 => Input::LoadRefused,
             1 => Input::Loaded { epoch, range, chunks: Vec::new() },
             _ => {
                 let chunks = self.outbox.load(epoch, &range, max_bytes);
+                let absent = self.outbox.absent(epoch, &range, &chunks);
+                absent.into_iter().for_each(|loss| self.after(wait, Event::Declared(self.incarnation, loss)));
                 Input::Loaded { epoch, range, chunks }
             }
         };
-        let wait = Duration::from_millis(self.rng.below(60));
         self.after(wait, Event::Loaded(self.incarnation, input));
         Ok(())
     }
@@ -546,7 +731,7 @@ impl World {
     fn stop(&mut self) -> Check {
         let begun = self.now;
         // A record appended during a stop rightly stays held for the next start; the books here are those before it.
-        self.events.retain(|_, event| !matches!(event, Event::Contrast));
+        self.events.retain(|_, event| !matches!(event, Event::Contrast | Event::HubSpeaks));
         self.machine.handle(Input::Stop, self.clock());
         self.act()?;
         while !self.machine.uplink.is_stopped() {

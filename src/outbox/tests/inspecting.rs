@@ -34,6 +34,9 @@ fn a_live_outbox_is_listed_verified_and_exported_undisturbed() {
     assert!(view.epochs[0].adds_up);
     assert_eq!((view.epochs[0].next, view.epochs[0].settled, view.epochs[0].held), (127, 60, 61));
     assert_eq!(view.epochs[0].lost["memory"], 5);
+    let (losses, _) = inspect::losses(&disk, root).unwrap();
+    let told: Vec<_> = losses.iter().map(|l| (l.from, l.to, l.count, l.reason.as_str(), l.t0, l.settled)).collect();
+    assert_eq!(told, [(121, Some(125), 5, "memory", 1, false)]);
     assert_eq!(view.segments.last().unwrap().kind, "active");
     assert!(view.segments.len() > 2);
     assert_eq!((verified.records, verified.problems), (121, vec![]));

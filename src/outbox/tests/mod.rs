@@ -1,6 +1,7 @@
 //! The outbox on the real file system.
 
 mod accounting;
+mod asking;
 mod crash;
 mod crash_disk;
 mod damage;
@@ -8,6 +9,7 @@ mod full;
 mod inspecting;
 mod model;
 mod proven;
+mod quarantine;
 mod writing;
 
 use std::path::Path;

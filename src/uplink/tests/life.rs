@@ -26,9 +26,9 @@ fn sessions_differ_between_connections_and_an_old_offline_is_answered() {
     let mut b = Bench::connected(settings(), vec![], Limits::default());
     let session = b.uplink.status(b.now).session;
     b.pass(S * 10);
-    b.input(Input::SawOffline { session: session.clone() });
+    b.input(offline(&session));
     assert!(b.take("status").is_empty(), "our own will is no news");
-    b.input(Input::SawOffline { session: "older".into() });
+    b.input(offline("older"));
     assert_eq!(b.take_one("status").status().session, session);
     b.ack_own();
     b.lose();
@@ -194,4 +194,10 @@ fn status_stays_within_its_bounds_whatever_happened() {
     assert_eq!((status.losses.len(), status.problems.len()), (16, 8));
     assert!(status.problems.iter().all(|p| p.len() <= 200));
     assert!(serde_json::to_vec(&status).unwrap().len() < 8_000);
+}
+
+/// The will of the connection of that session.
+fn offline(session: &str) -> Input {
+    let payload = format!("{{\"state\":\"offline\",\"session\":\"{session}\"}}").into_bytes();
+    Input::Received(Message { topic: "v1/plant/edge/status".into(), payload, ..Message::default() })
 }

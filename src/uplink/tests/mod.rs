@@ -2,6 +2,7 @@
 
 mod answers;
 mod compressed;
+mod hubs;
 mod lanes;
 mod life;
 mod poison;
@@ -24,6 +25,7 @@ struct Seen {
     payload: Vec<u8>,
     retain: bool,
     content_type: &'static str,
+    correlation: Option<Vec<u8>>,
 }
 
 impl Seen {
@@ -84,7 +86,7 @@ impl Bench {
     fn new(settings: Settings, backlog: Vec<Chunk>) -> Self {
         let pending = backlog.iter().map(Chunk::seqs).collect();
         let next_seq = backlog.last().map_or(1, |c| c.last() + 1);
-        let view = EpochView { epoch: EPOCH, pending, next_seq };
+        let view = EpochView { epoch: EPOCH, pending, next_seq, in_doubt: false };
         Self {
             uplink: Uplink::new(settings, vec![view], Vec::new(), 1),
             now: Now { mono: Duration::from_secs(100), boot: Duration::from_secs(500), wall_ms: 1_700_000_000_000 },
@@ -150,9 +152,9 @@ impl Bench {
     fn act(&mut self) {
         while let Some(action) = self.uplink.poll(self.now) {
             match action {
-                Action::Publish { token, topic, payload, retain, content_type } => {
+                Action::Publish { token, topic, payload, retain, content_type, correlation } => {
                     let topic = topic.as_str().trim_start_matches("v1/plant/edge/").to_owned();
-                    self.seen.push(Seen { token, topic, payload, retain, content_type });
+                    self.seen.push(Seen { token, topic, payload, retain, content_type, correlation });
                 }
                 Action::Load { epoch, range, max_bytes } if self.answers_loads => {
                     let mut bytes = 0;
@@ -166,6 +168,10 @@ impl Bench {
                         })
                         .collect();
                     self.uplink.handle(Input::Loaded { epoch, range, chunks }, self.now);
+                }
+                Action::Subscribe(filters) => {
+                    let outcomes = filters.into_iter().map(|filter| (filter, 1)).collect();
+                    self.uplink.handle(Input::Subscribed(outcomes), self.now);
                 }
                 Action::Log { text, .. } => self.logs.push(text),
                 action => self.actions.push(action),

@@ -20,7 +20,7 @@ use super::binder::{BindError, Binder, Sent};
 use super::codes::{puback_code, suback_code};
 use super::inbox::{Discards, Inbox, Taken};
 use super::limits::limits;
-use super::{BrokerUrl, CloseKind, Publish, SubscribeOutcome, Subscription, TransportEvent, packet_size};
+use super::{BrokerUrl, CloseKind, Publish, SubscribeOutcome, Subscription, TransportEvent};
 use crate::clock;
 
 /// A packet id that is not given back for this long will not be: reconnect.
@@ -31,7 +31,8 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) enum Command {
-    Publish(Publish),
+    /// With the topic on which an answer is asked for.
+    Publish(Publish, Option<String>),
     Subscribe(Vec<Subscription>),
     Ack(u16),
     Disconnect,
@@ -58,7 +59,7 @@ pub(super) struct Rules {
 }
 
 enum Queued {
-    Publish(Publish),
+    Publish(Publish, Option<String>),
     Subscribe(Vec<Subscription>),
 }
 
@@ -265,7 +266,7 @@ impl Driver {
 
     fn on_command(&mut self, command: Command) -> Result<(), CloseKind> {
         match command {
-            Command::Publish(publish) => self.queue.push_back(Queued::Publish(publish)),
+            Command::Publish(publish, reply) => self.queue.push_back(Queued::Publish(publish, reply)),
             Command::Subscribe(filters) => self.queue.push_back(Queued::Subscribe(filters)),
             Command::Ack(id) => return self.acknowledge(id),
             Command::Disconnect if self.phase == Phase::Connecting => return Err(CloseKind::Stopped),
@@ -282,14 +283,14 @@ impl Driver {
         while self.subscribing.is_none() {
             match self.queue.pop_front() {
                 None => break,
-                Some(Queued::Publish(publish)) if !self.binder.next_is_free() => {
+                Some(Queued::Publish(publish, reply)) if !self.binder.next_is_free() => {
                     self.passed_over.get_or_insert_with(|| clock::now().mono);
-                    self.queue.push_front(Queued::Publish(publish));
+                    self.queue.push_front(Queued::Publish(publish, reply));
                     break;
                 }
-                Some(Queued::Publish(publish)) => {
+                Some(Queued::Publish(publish, reply)) => {
                     self.passed_over = None;
-                    self.hand_over(publish)?;
+                    self.hand_over(publish, reply)?;
                 }
                 // rumqttc draws the id of a SUBSCRIBE from the same small circle without looking whether a publish
                 // holds it: so one is sent only when none does, and publishes wait for its SUBACK.
@@ -307,14 +308,17 @@ impl Driver {
         Ok(())
     }
 
-    fn hand_over(&mut self, publish: Publish) -> Result<(), CloseKind> {
-        let bytes = packet_size(publish.topic.len(), publish.payload.len(), publish.content_type);
+    fn hand_over(&mut self, publish: Publish, response_topic: Option<String>) -> Result<(), CloseKind> {
+        let bytes = publish.packet_size();
         self.binder.handed_over(Sent { token: publish.token, bytes, since: clock::now().mono });
-        let properties = PublishProperties { content_type: publish.content_type.map(Into::into), ..Default::default() };
+        let content_type = publish.content_type.map(Into::into);
+        let correlation_data = publish.correlation.map(Into::into);
+        let plain = content_type.is_none() && correlation_data.is_none() && response_topic.is_none();
+        let properties = PublishProperties { content_type, correlation_data, response_topic, ..Default::default() };
         let (topic, retain, payload) = (publish.topic, publish.retain, publish.payload);
-        let sent = match publish.content_type {
-            None => self.client.try_publish(topic, QoS::AtLeastOnce, retain, payload),
-            Some(_) => self.client.try_publish_with_properties(topic, QoS::AtLeastOnce, retain, payload, properties),
+        let sent = match plain {
+            true => self.client.try_publish(topic, QoS::AtLeastOnce, retain, payload),
+            false => self.client.try_publish_with_properties(topic, QoS::AtLeastOnce, retain, payload, properties),
         };
         sent.map_err(|_| request_refused())
     }

@@ -75,12 +75,15 @@ impl Inbox {
         if topic.is_empty() {
             return Err(CloseKind::Protocol("it used a topic alias, which we do not allow".into()));
         }
+        let properties = publish.properties.unwrap_or_default();
         Ok(Taken::Deliver(Received {
             topic,
             payload: publish.payload.to_vec(),
             retain: publish.retain,
             dup: publish.dup,
-            content_type: publish.properties.and_then(|p| p.content_type),
+            content_type: properties.content_type,
+            response_topic: properties.response_topic,
+            correlation: properties.correlation_data.map(|data| data.to_vec()),
             ack,
         }))
     }

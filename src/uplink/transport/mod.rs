@@ -115,6 +115,8 @@ pub struct Publish {
     pub retain: bool,
     /// MQTT content type, a hint for readers.
     pub content_type: Option<&'static str>,
+    /// Given back to whoever asked with it.
+    pub correlation: Option<Vec<u8>>,
 }
 
 /// What the broker said in its CONNACK.
@@ -171,6 +173,9 @@ pub struct Received {
     /// Redelivered: was sent before on this session.
     pub dup: bool,
     pub content_type: Option<String>,
+    /// Where the sender wants an answer, and what it is to carry.
+    pub response_topic: Option<String>,
+    pub correlation: Option<Vec<u8>>,
     /// For [`Connection::ack`] once the message is safe; `None` for QoS 0. Not acknowledged messages count
     /// against [`ConnectOptions::receive_max`] and are sent again when a kept session is resumed.
     pub ack: Option<AckToken>,
@@ -265,9 +270,24 @@ pub enum RequestRefused {
 /// Bytes of the largest packet that MQTT can frame.
 pub(crate) const LARGEST_PACKET: u32 = 268_435_460;
 
-/// Bytes of the PUBLISH packet on the wire, for [`Limits::max_packet`].
+impl Publish {
+    /// Bytes of its packet on the wire, for [`Limits::max_packet`].
+    pub fn packet_size(&self) -> usize {
+        let correlation = self.correlation.as_ref().map_or(0, |c| 3 + c.len());
+        packet_bytes(self.topic.len(), self.payload.len(), content_type_bytes(self.content_type) + correlation)
+    }
+}
+
+/// Bytes of the PUBLISH packet on the wire of a publish without correlation data.
 pub fn packet_size(topic_len: usize, payload_len: usize, content_type: Option<&str>) -> usize {
-    let properties = content_type.map_or(0, |c| 3 + c.len());
+    packet_bytes(topic_len, payload_len, content_type_bytes(content_type))
+}
+
+fn content_type_bytes(content_type: Option<&str>) -> usize {
+    content_type.map_or(0, |c| 3 + c.len())
+}
+
+fn packet_bytes(topic_len: usize, payload_len: usize, properties: usize) -> usize {
     let remaining = 2 + topic_len + 2 + varint_len(properties) + properties + payload_len;
     1 + varint_len(remaining) + remaining
 }

@@ -19,7 +19,7 @@ use super::driver::{Command, Driver, Rules};
 use super::inbox::{Discards, RECEIVE_SLACK};
 use super::{
     AckToken, CloseKind, CloseReason, ConnectError, ConnectOptions, Limits, Publish, PublishRefused, RequestRefused,
-    Subscription, TransportEvent, packet_size, valid_filter, valid_topic,
+    Subscription, TransportEvent, valid_filter, valid_topic,
 };
 
 /// Upper bound of the window and of the receive maximum: each costs memory in proportion.
@@ -127,6 +127,18 @@ impl Connection {
     /// Hands over one QoS 1 publish. Never waits. `Closed` may come before the event of that name: go on with
     /// [`Self::next`], which has the acknowledgements that came before it. At most [`Limits::window`] may be unacknowledged.
     pub fn publish(&mut self, publish: Publish) -> Result<(), PublishRefused> {
+        self.hand_over(publish, None)
+    }
+
+    /// The same, with the topic on which an answer is asked for.
+    pub fn request(&mut self, publish: Publish, response_topic: String) -> Result<(), PublishRefused> {
+        if !valid_topic(&response_topic) {
+            return Err(PublishRefused::Topic(response_topic));
+        }
+        self.hand_over(publish, Some(response_topic))
+    }
+
+    fn hand_over(&mut self, publish: Publish, response_topic: Option<String>) -> Result<(), PublishRefused> {
         if self.closed.is_some() || self.stopping {
             return Err(PublishRefused::Closed);
         }
@@ -140,11 +152,11 @@ impl Connection {
         if publish.retain && !limits.retain_available {
             return Err(PublishRefused::Retain(publish.topic));
         }
-        let size = packet_size(publish.topic.len(), publish.payload.len(), publish.content_type);
+        let size = publish.packet_size() + response_topic.as_ref().map_or(0, |topic| 3 + topic.len());
         if size > limits.max_packet as usize {
             return Err(PublishRefused::TooLarge { topic: publish.topic, size, max: limits.max_packet });
         }
-        self.commands.try_send(Command::Publish(publish)).map_err(|_| PublishRefused::Closed)?;
+        self.commands.try_send(Command::Publish(publish, response_topic)).map_err(|_| PublishRefused::Closed)?;
         self.in_flight += 1;
         Ok(())
     }

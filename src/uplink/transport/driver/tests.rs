@@ -28,8 +28,15 @@ fn online() -> (Driver, EventLoop, mpsc::Sender<Command>, mpsc::Receiver<Transpo
 }
 
 fn hand_over(driver: &mut Driver, token: u64) {
-    let publish = Publish { token, topic: "a".into(), payload: vec![0; 2041], retain: false, content_type: None };
-    driver.hand_over(publish).unwrap();
+    let publish = Publish {
+        token,
+        topic: "a".into(),
+        payload: vec![0; 2041],
+        retain: false,
+        content_type: None,
+        correlation: None,
+    };
+    driver.hand_over(publish, None).unwrap();
 }
 
 fn puback(id: u16) -> Event {

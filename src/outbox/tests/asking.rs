@@ -1,0 +1,111 @@
+//! What is asked for again: read back from what is kept, or declared again as what it is; and an epoch that ends early.
+
+use super::*;
+
+/// Settled records of which the oldest segments have made way for newer ones: the epoch, and the first seq still there.
+fn settled_and_dropped(dir: &Path) -> (Outbox, u64, u64) {
+    let (mut outbox, opened) = open(dir, 0);
+    let epoch = opened.epoch;
+    for _ in 0..1500 {
+        let appended = outbox.append(&[run(4, 1000)], at(0)).unwrap();
+        assert!(appended.losses.is_empty(), "settled ones go first: {:?}", appended.losses);
+        outbox.settle(epoch, &RangeSet::from_iter([1..=appended.next_seq - 1]));
+    }
+    let first = outbox.current().segments.keys().next().copied().unwrap();
+    assert!(first > 100);
+    (outbox, epoch, first)
+}
+
+#[test]
+fn settled_records_are_loaded_again_while_they_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut outbox, epoch, first) = settled_and_dropped(dir.path());
+    let loaded = outbox.load(epoch, first..=first + 7, 100_000, at(1));
+    assert_eq!(loaded.chunks.iter().map(|c| u64::from(c.count)).sum::<u64>(), 8);
+    assert!(loaded.losses.is_empty());
+}
+
+#[test]
+fn what_was_settled_and_made_way_is_declared_to_who_asks_and_stays_settled() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut outbox, epoch, first) = settled_and_dropped(dir.path());
+    let before = outbox.identity();
+    let loaded = outbox.load(epoch, first - 10..=first + 3, 100_000, at(1));
+    let gone =
+        Loss { epoch, from: first - 10, to: Some(first - 1), count: 10, reason: LossReason::Quota, t0: 0, t1: 0 };
+    assert_eq!(loaded.losses, std::slice::from_ref(&gone));
+    assert_eq!(loaded.chunks.first().map(|c| c.first), Some(first));
+    assert_eq!(outbox.identity(), before);
+    assert_eq!(outbox.losses(), std::slice::from_ref(&gone), "told again until it is confirmed");
+    outbox.settle_losses(&[gone]);
+    assert!(outbox.losses().is_empty());
+    // Somebody else asks.
+    assert_eq!(outbox.load(epoch, first - 2..=first - 1, 1000, at(1)).losses[0].count, 2);
+}
+
+#[test]
+fn a_confirmed_loss_is_declared_again_with_its_own_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut outbox, opened) = open(dir.path(), 0);
+    let epoch = opened.epoch;
+    let appended = outbox.append(&[run(1, 10), run(1, 17_000), run(1, 10)], at(0)).unwrap();
+    outbox.settle_losses(&appended.losses);
+    assert!(outbox.losses().is_empty());
+    outbox.settle(epoch, &RangeSet::from_iter([1..=3]));
+    let loaded = outbox.load(epoch, 2..=3, 100_000, at(1));
+    let told: Vec<_> = loaded.losses.iter().map(|l| (l.from, l.to, l.reason)).collect();
+    // An acknowledgement up to 3 covers what was declared as well.
+    assert_eq!(told, [(2, Some(2), LossReason::Quota)]);
+    let (mut outbox2, epoch2) = {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut outbox, opened) = open(dir.path(), 0);
+        let appended = outbox.append(&[run(1, 10), run(1, 17_000), run(1, 10)], at(0)).unwrap();
+        outbox.settle_losses(&appended.losses);
+        (outbox, opened.epoch)
+    };
+    let loaded = outbox2.load(epoch2, 2..=3, 100_000, at(1));
+    assert_eq!(loaded.losses[0].reason, LossReason::Oversize);
+}
+
+#[test]
+fn quarantined_records_are_not_handed_out_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut outbox, opened) = open(dir.path(), 0);
+    let epoch = opened.epoch;
+    outbox.append(&[run(1, 10), run(1, 10), run(1, 10)], at(0)).unwrap();
+    let losses = outbox.quarantine(epoch, 2..=2, "refused", at(0)).unwrap();
+    outbox.settle_losses(&losses);
+    let loaded = outbox.load(epoch, 2..=3, 1, at(1));
+    assert_eq!(loaded.chunks.iter().map(|c| c.first).collect::<Vec<_>>(), [3]);
+    assert_eq!(loaded.losses.iter().map(|l| (l.from, l.reason)).collect::<Vec<_>>(), [(2, LossReason::Quarantined)]);
+}
+
+#[test]
+fn an_epoch_that_is_given_up_keeps_its_records_and_the_next_counts_from_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut outbox, opened) = open(dir.path(), 0);
+    let old = opened.epoch;
+    assert!(!outbox.begin_epoch(at(0)), "nothing was drawn in it");
+    outbox.append(&[run(3, 10)], at(0)).unwrap();
+    assert!(outbox.begin_epoch(at(1)));
+    let appended = outbox.append(&[run(2, 10)], at(1)).unwrap();
+    assert!(outbox.epoch() != old && appended.next_seq == 3);
+    assert_eq!(outbox.load(old, 1..=3, 1000, at(1)).chunks[0].count, 3);
+    drop(outbox);
+    let (mut outbox, opened) = open(dir.path(), 2);
+    assert_eq!((opened.epochs.len(), opened.next_seq), (2, 3), "{:?}", opened.problems);
+    assert_eq!((opened.epochs[0].epoch, opened.epochs[0].next, opened.epochs[1].prev), (old, 4, Some(old)));
+    assert_eq!(opened.losses, []);
+    assert_eq!(drain(&mut outbox).iter().map(|(_, n)| *n).sum::<u32>(), 5);
+}
+
+#[test]
+fn notes_survive_a_kill_once_saved() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut outbox, _) = open(dir.path(), 0);
+    assert!(outbox.set_note("hub", "acknowledged"));
+    outbox.save(at(0)).unwrap();
+    drop(outbox);
+    let (_, opened) = open(dir.path(), 1);
+    assert_eq!(opened.notes.get("hub").map(String::as_str), Some("acknowledged"));
+}

@@ -1,0 +1,121 @@
+//! What hubs acknowledge, and what that settles.
+//!
+//! P2 at level hub rests here: `hub_acked` is the only way to a settlement. An acknowledgement settles seqs of the epoch
+//! it names and of no other, and nothing at all when it speaks of seqs that were never drawn: then somebody else, or
+//! this outbox before it was set back to an older copy, has used them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::Uplink;
+use super::io::{Action, Severity};
+use super::journal::Subject;
+use crate::ranges::RangeSet;
+use crate::wire::{Ack, Status};
+
+/// Hubs whose last acknowledgement is kept.
+const MAX_HUBS: usize = 16;
+
+/// What hubs have said.
+#[derive(Debug, Default)]
+pub struct Acks {
+    /// The last of each hub, whatever epoch it names: for an outbox that is opened late.
+    last: BTreeMap<String, Ack>,
+    /// An epoch of ours of which seqs are known that were never drawn: their first, and by whom.
+    foreign: Option<(u64, u64, String)>,
+}
+
+impl Acks {
+    fn keep(&mut self, hub: &str, ack: &Ack) {
+        if self.last.len() < MAX_HUBS || self.last.contains_key(hub) {
+            self.last.insert(hub.to_owned(), ack.clone());
+        }
+    }
+
+    pub fn problem(&self) -> Option<String> {
+        let (epoch, seq, source) = self.foreign.as_ref()?;
+        Some(format!(
+            "ALARM: {source} knows seq {seq} of epoch {epoch}, which this outbox never drew: it was set back to an older \
+             copy, or cloned; a new epoch has begun"
+        ))
+    }
+}
+
+impl Uplink {
+    /// A message on our `ack/{hub}`.
+    pub(super) fn hub_acked(&mut self, hub: &str, ack: Ack, retained: bool, now: Duration) {
+        self.apply_ack(hub, &ack, retained, now);
+        self.acks.keep(hub, &ack);
+    }
+
+    /// Epochs were found that the hubs may have spoken of before.
+    pub(super) fn repeat_acks(&mut self, now: Duration) {
+        for (hub, ack) in self.acks.last.clone() {
+            self.apply_ack(&hub, &ack, true, now);
+        }
+    }
+
+    fn apply_ack(&mut self, hub: &str, ack: &Ack, retained: bool, now: Duration) {
+        let Some(standing) = self.delivery.standing(ack.epoch) else { return };
+        let top = ack.ranges.iter().map(|[_, to]| *to).fold(ack.upto, u64::max);
+        let beyond = top >= standing.next_seq;
+        if beyond && !standing.ends_in_doubt {
+            return self.set_back(ack.epoch, top, &format!("hub {hub}"), now);
+        }
+        if let Some(value) = self.standard.acknowledged(retained) {
+            self.out.push_back(Action::Note { value });
+            self.heartbeat.changed(now);
+            if self.standard.is_hub() {
+                self.journal.say(Subject::Hub, Severity::Info, now, || {
+                    format!(
+                        "hub {hub} acknowledges this host: from now on only a hub's acknowledgement settles a record"
+                    )
+                });
+            }
+        }
+        if !self.standard.is_hub() {
+            return;
+        }
+        let mut stored: RangeSet = ack.ranges.iter().map(|[from, to]| *from..=*to).collect();
+        stored.insert(1..=ack.upto);
+        stored.remove(standing.next_seq..=u64::MAX);
+        self.settle_stored(ack.epoch, &stored);
+    }
+
+    fn settle_stored(&mut self, epoch: u64, stored: &RangeSet) {
+        let settled: RangeSet = stored.iter().flat_map(|r| self.delivery.proven(epoch, r)).collect();
+        self.heartbeat.settled(settled.len());
+        if !settled.is_empty() {
+            self.out.push_back(Action::Settle { epoch, seqs: settled });
+        }
+        let losses = self.losses.stored(epoch, stored);
+        if !losses.is_empty() {
+            self.out.push_back(Action::SettleLosses(losses));
+        }
+    }
+
+    /// A retained status of our own, from before this connection.
+    pub(super) fn saw_own_status(&mut self, status: &Status, now: Duration) {
+        let next = self.delivery.standing(status.epoch).map(|standing| standing.next_seq);
+        if next.is_some_and(|next| status.next_seq > next) {
+            self.set_back(status.epoch, status.next_seq - 1, "the broker", now);
+        }
+    }
+
+    /// Seqs of ours are known that were never drawn here. The epoch must not be continued: what it calls new would pass
+    /// for known.
+    fn set_back(&mut self, epoch: u64, seq: u64, source: &str, now: Duration) {
+        let known = self.acks.foreign.as_ref().is_some_and(|(known, ..)| *known == epoch);
+        if known {
+            return;
+        }
+        self.acks.foreign = Some((epoch, seq, source.to_owned()));
+        if self.delivery.current().is_some_and(|(current, _)| current == epoch) {
+            self.out.push_back(Action::BeginEpoch);
+        }
+        self.heartbeat.changed(now);
+        if let Some(line) = self.acks.problem() {
+            self.journal.say(Subject::Hub, Severity::Error, now, || line);
+        }
+    }
+}
