@@ -237,7 +237,7 @@ impl Outbox {
         let epoch = self.current();
         let blocks = self.disk.blocks(active.path()).unwrap_or(NEW_SEGMENT);
         let file = SegmentFile::new(&epoch.dir, SegmentName { first, last: None, corrupt: false }, blocks);
-        self.readers.retain(|reader| (reader.epoch, reader.first) != (id, first));
+        self.let_go(id, first);
         self.current_mut().segments.insert(first, file);
         self.name_last_of(first);
         self.writing = Writing::Ready(active);

@@ -13,7 +13,7 @@ use crate::ranges::RangeSet;
 use crate::wire::{Chunk, Loss, LossReason};
 
 /// Sealed segments open at a time.
-const MAX_OPEN: usize = 2;
+pub(super) const MAX_OPEN: usize = 2;
 /// Segments and holes passed in one load.
 const MAX_STEPS: u32 = 4096;
 /// Reads in a row that the disk may refuse before a segment's records are given up.
@@ -179,15 +179,23 @@ impl Outbox {
         if self.readers.len() >= MAX_OPEN {
             self.readers.remove(0);
         }
-        let file = epoch.segments.get(&first).ok_or_else(|| Fault::Damaged("the segment is gone".into()))?;
-        let opened = if file.raw {
-            Sealed::open_raw(&*self.disk, &file.path, id, first)
-        } else {
-            Sealed::open_proven(&*self.disk, &file.path, self.reader_cache(), id, epoch.seqs_of(first))
+        let seqs = epoch.seqs_of(first);
+        let sealed = match self.looked_through(id, first, &seqs) {
+            Some(sealed) => sealed,
+            None => self.open_anew(at, first, seqs)?,
         };
-        let sealed = opened?;
         self.readers.push(OpenSegment { epoch: id, first, sealed });
         Ok(self.readers.len() - 1)
+    }
+
+    fn open_anew(&self, at: usize, first: u64, seqs: RangeInclusive<u64>) -> Result<Sealed, Fault> {
+        let epoch = &self.epochs[at];
+        let file = epoch.segments.get(&first).ok_or_else(|| Fault::Damaged("the segment is gone".into()))?;
+        if file.raw {
+            Sealed::open_raw(&*self.disk, &file.path, epoch.id, first)
+        } else {
+            Sealed::open_proven(&*self.disk, &file.path, self.reader_cache(), epoch.id, seqs)
+        }
     }
 
     /// Wall clock of the oldest record held, as far as it can be read.
@@ -218,7 +226,7 @@ impl Outbox {
             }
         }
         let id = self.epochs[at].id;
-        self.readers.retain(|r| (r.epoch, r.first) != (id, first));
+        self.let_go(id, first);
         let seqs = self.epochs[at].seqs_of(first);
         let epoch = &mut self.epochs[at];
         let dir = epoch.dir.clone();
@@ -249,7 +257,7 @@ impl Outbox {
         lost.is_some()
     }
 
-    fn is_active(&self, at: usize, first: u64) -> bool {
+    pub(super) fn is_active(&self, at: usize, first: u64) -> bool {
         let newest = self.epochs[at].segments.last_key_value().is_some_and(|(last, _)| *last == first);
         matches!(self.writing, Writing::Ready(_)) && at + 1 == self.epochs.len() && newest
     }

@@ -25,6 +25,7 @@ mod ledger;
 mod load;
 mod losses;
 mod names;
+mod next;
 mod open;
 mod overlay;
 pub mod quarantine;
@@ -34,6 +35,8 @@ mod retain;
 mod segment;
 mod state;
 mod store;
+mod stretch;
+mod taken;
 mod value;
 pub mod writer;
 

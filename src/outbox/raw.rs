@@ -5,146 +5,104 @@
 //! changed or removed: those that the tree leads to are all in the file, so whatever else proves itself in a page that redb
 //! let go is a copy of one of them, or void, or contradicts one, and then the tree decides.
 
+use std::cmp::Reverse;
 use std::ops::RangeInclusive;
 
 use redb::StorageBackend;
 
-use super::ahead::Ahead;
 use super::fault::Fault;
 use super::segment::{Item, Query};
-use super::value::{self, Burn, Lying, Proven};
+use super::stretch::{Blocks, Stretch};
+use super::taken::Taken;
+use super::value::{self, Burn, Proven};
 use crate::ranges::RangeSet;
 
-/// Read at a time when the file is looked through; a value may reach beyond.
-const WINDOW: usize = 112 * 1024;
-/// The quick way is for segments of at most so many values, copies included: 512 KiB of places.
-const MAX_PLACES: usize = 32 * 1024;
+/// The quick way is for segments of at most so many stretches, copies included: 256 KiB of them.
+const MAX_STRETCHES: usize = 16 * 1024;
 
-/// Where a proven chunk lies. Seqs are counted from the segment's first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    first: u32,
-    crc: u32,
-    offset: u32,
-    count: u16,
-    len: u16,
+/// What a stretch is beside those that are there already.
+enum Beside {
+    /// This much of it is not there yet.
+    New(Stretch),
+    Copy,
+    Contradiction,
 }
 
-impl Place {
-    /// `None` for what no segment can hold.
-    fn of(chunk: &Lying<'_>, base: u64, offset: u64) -> Option<Self> {
-        Some(Self {
-            first: chunk.first.checked_sub(base)?.try_into().ok()?,
-            crc: chunk.crc,
-            offset: offset.try_into().ok()?,
-            count: chunk.count.try_into().ok()?,
-            len: chunk.len.try_into().ok()?,
-        })
-    }
-
-    fn seqs(&self, base: u64) -> RangeInclusive<u64> {
-        let first = base + u64::from(self.first);
-        first..=first + u64::from(self.count) - 1
-    }
-
-    /// Of two equal ones, one is a copy of the other.
-    fn content(&self) -> (u32, u32, u16, u16) {
-        (self.first, self.crc, self.count, self.len)
-    }
-}
-
-/// 16 bytes of memory a value, so a few hundred KiB for the largest segment.
+/// 16 bytes of memory a page of the tree: some ten KiB for the largest segment.
 pub(super) struct Raw {
+    epoch: u64,
     /// The segment's first seq.
     base: u64,
-    /// By first seq.
-    places: Vec<Place>,
+    /// By first seq; none of them has a seq of another.
+    stretches: Vec<Stretch>,
     burns: Vec<Burn>,
-    file: Box<dyn StorageBackend>,
-    file_len: u64,
-    ahead: Ahead,
+    blocks: Blocks,
+    /// How far the file has been looked through.
+    looked: u64,
     /// They proved everything: one that no longer does is damage, and not merely a hole.
     whole: bool,
+}
+
+/// A segment that is being looked through.
+pub(super) struct Unproven {
+    raw: Raw,
+    seqs: RangeInclusive<u64>,
+}
+
+impl Unproven {
+    pub(super) fn new(file: Box<dyn StorageBackend>, epoch: u64, seqs: RangeInclusive<u64>) -> Result<Self, Fault> {
+        Ok(Self { raw: Raw { whole: true, ..Raw::new(file, epoch, *seqs.start())? }, seqs })
+    }
+
+    /// Looks through some more of it. Returns whether that was not the end.
+    pub(super) fn look(&mut self) -> Result<bool, Fault> {
+        Ok(self.raw.stretches.len() <= MAX_STRETCHES && self.raw.look(*self.seqs.end())?)
+    }
+
+    /// Looks through the rest: a segment whose values prove each of its seqs exactly once, copies aside; `None` when they
+    /// do not.
+    pub(super) fn prove(mut self) -> Result<Option<Raw>, Fault> {
+        while self.look()? {}
+        let Self { mut raw, seqs } = self;
+        raw.sort_burns();
+        let few = raw.stretches.len() <= MAX_STRETCHES;
+        let whole = few && raw.drop_copies()? && raw.follow_each_other(&seqs);
+        Ok(whole.then_some(raw))
+    }
 }
 
 impl Raw {
     /// What is left of a file that is not sound, from the seq `base` on, with which the segment begins.
     pub(super) fn remains(file: Box<dyn StorageBackend>, epoch: u64, base: u64) -> Result<Self, Fault> {
-        let mut raw = Self::new(file, base)?;
-        raw.index(epoch, usize::MAX)?;
-        raw.places.dedup_by_key(|place| place.first);
+        let mut raw = Self::new(file, epoch, base)?;
+        while raw.look(u64::MAX)? {}
+        raw.sort_burns();
+        raw.drop_copies()?;
         Ok(raw)
     }
 
-    /// A segment whose values prove each of `seqs` exactly once, copies aside; `None` when they do not.
-    pub(super) fn whole(
-        file: Box<dyn StorageBackend>,
-        epoch: u64,
-        seqs: RangeInclusive<u64>,
-    ) -> Result<Option<Self>, Fault> {
-        let mut raw = Self { whole: true, ..Self::new(file, *seqs.start())? };
-        if !raw.index(epoch, MAX_PLACES)? {
-            return Ok(None);
-        }
-        // What begins beyond is void: a commit that failed, or that nobody was told of.
-        let base = raw.base;
-        raw.places.retain(|place| place.seqs(base).start() <= seqs.end());
-        raw.burns.retain(|burn| burn.first <= *seqs.end());
-        let whole = raw.drop_copies()? && raw.follow_each_other(seqs);
-        raw.places.shrink_to_fit();
-        Ok(whole.then_some(raw))
+    fn new(file: Box<dyn StorageBackend>, epoch: u64, base: u64) -> Result<Self, Fault> {
+        let (stretches, burns) = (Vec::new(), Vec::new());
+        Ok(Self { epoch, base, stretches, burns, blocks: Blocks::new(file)?, looked: 0, whole: false })
     }
 
-    /// Keeps one of several equal values. False when they are not equal: a checksum is no proof against a text that was
-    /// made to have it.
-    fn drop_copies(&mut self) -> Result<bool, Fault> {
-        let (mut kept, mut other) = (Vec::new(), Vec::new());
-        for pair in self.places.windows(2).filter(|pair| pair[0].content() == pair[1].content()) {
-            for (place, bytes) in pair.iter().zip([&mut kept, &mut other]) {
-                bytes.resize(usize::from(place.len), 0);
-                self.file.read(u64::from(place.offset), bytes)?;
-            }
-            if kept != other {
-                return Ok(false);
-            }
+    /// Looks through a window of the file for what begins at or before the seq `end`: the rest is void, of a commit that
+    /// failed or that nobody was told of. Returns whether that was not the last one.
+    fn look(&mut self, end: u64) -> Result<bool, Fault> {
+        if self.looked >= self.blocks.file_len() {
+            return Ok(false);
         }
-        self.places.dedup_by_key(|place| place.content());
+        let (stretches, burns, base, at) = (&mut self.stretches, &mut self.burns, self.base, self.looked);
+        let (window, until) = self.blocks.window(at)?;
+        self.looked += value::scan_raw(window, until, self.epoch, |offset, proven| match proven {
+            Proven::Chunk(chunk) if chunk.first <= end => Stretch::note(stretches, base, &chunk, at + offset as u64),
+            Proven::Burn(burn) if burn.first <= end => burns.push(burn),
+            Proven::Chunk(_) | Proven::Burn(_) => {}
+        }) as u64;
         Ok(true)
     }
 
-    /// Whether values and burns are all of `seqs`, none of it twice.
-    fn follow_each_other(&self, seqs: RangeInclusive<u64>) -> bool {
-        let mut places = self.places.iter().map(|place| place.seqs(self.base)).peekable();
-        let mut burns = self.burns.iter().map(|burn| burn.first..=burn.last()).peekable();
-        let mut next = *seqs.start();
-        while let Some(part) = places.next_if(|p| *p.start() == next).or_else(|| burns.next_if(|b| *b.start() == next))
-        {
-            next = part.end() + 1;
-        }
-        next == seqs.end() + 1 && places.next().is_none() && burns.next().is_none()
-    }
-
-    fn new(file: Box<dyn StorageBackend>, base: u64) -> Result<Self, Fault> {
-        let file_len = file.len()?;
-        let (places, burns, ahead) = (Vec::new(), Vec::new(), Ahead::default());
-        Ok(Self { base, places, burns, file, file_len, ahead, whole: false })
-    }
-
-    /// Looks through the file. False when that ended early, at `most` places.
-    fn index(&mut self, epoch: u64, most: usize) -> Result<bool, Fault> {
-        let mut window = vec![0; WINDOW + value::MAX_VALUE];
-        let mut at = 0;
-        while at < self.file_len {
-            let take = (self.file_len - at).min(window.len() as u64) as usize;
-            self.file.read(at, &mut window[..take])?;
-            at += value::scan_raw(&window[..take], WINDOW, epoch, |offset, proven| {
-                self.note(at + offset as u64, proven);
-            }) as u64;
-            if self.places.len() > most {
-                return Ok(false);
-            }
-        }
-        self.places.sort_unstable();
+    fn sort_burns(&mut self) {
         self.burns.sort_by_key(|b| b.first);
         // A burn rewritten with a larger count supersedes the smaller one; keep the longest.
         self.burns.dedup_by(|b, a| {
@@ -153,14 +111,61 @@ impl Raw {
                 true
             }
         });
-        Ok(true)
     }
 
-    fn note(&mut self, offset: u64, proven: Proven<'_>) {
-        match proven {
-            Proven::Chunk(chunk) => self.places.extend(Place::of(&chunk, self.base, offset)),
-            Proven::Burn(burn) => self.burns.push(burn),
+    /// Leaves each seq in one stretch. False when two values do not say the same of one, which ends it where all must
+    /// be proven; else the first one is believed.
+    fn drop_copies(&mut self) -> Result<bool, Fault> {
+        let mut found = std::mem::take(&mut self.stretches);
+        found.sort_unstable_by_key(|stretch| (stretch.first, Reverse(stretch.seqs)));
+        self.stretches.reserve_exact(found.len());
+        let mut agree = true;
+        for stretch in found {
+            match self.beside(stretch)? {
+                Beside::New(stretch) => self.stretches.push(stretch),
+                Beside::Copy => {}
+                Beside::Contradiction => {
+                    agree = false;
+                    if self.whole {
+                        break;
+                    }
+                    let next = self.stretches.last().map_or(0, Stretch::next);
+                    self.stretches.extend(self.blocks.tail_at(self.epoch, self.base, stretch, next)?);
+                }
+            }
         }
+        self.stretches.shrink_to_fit();
+        Ok(agree)
+    }
+
+    /// By its bytes: a checksum is no proof against a text that was made to have it.
+    fn beside(&mut self, mut stretch: Stretch) -> Result<Beside, Fault> {
+        let mut at = self.stretches.partition_point(|other| other.next() <= stretch.first);
+        while let Some(other) = self.stretches.get(at).copied() {
+            let there = self.blocks.tail_at(self.epoch, self.base, other, stretch.first)?;
+            let Some(there) = there.filter(|there| there.first == stretch.first) else {
+                return Ok(Beside::Contradiction);
+            };
+            if !self.blocks.begin_alike(stretch, there)? {
+                return Ok(Beside::Contradiction);
+            }
+            let Some(beyond) = stretch.beyond(there) else { return Ok(Beside::Copy) };
+            stretch = beyond;
+            at += 1;
+        }
+        Ok(Beside::New(stretch))
+    }
+
+    /// Whether values and burns are all of `seqs`, none of it twice.
+    fn follow_each_other(&self, seqs: &RangeInclusive<u64>) -> bool {
+        let mut values = self.stretches.iter().map(|stretch| stretch.range(self.base)).peekable();
+        let mut burns = self.burns.iter().map(|burn| burn.first..=burn.last()).peekable();
+        let mut next = *seqs.start();
+        while let Some(part) = values.next_if(|v| *v.start() == next).or_else(|| burns.next_if(|b| *b.start() == next))
+        {
+            next = part.end() + 1;
+        }
+        next == seqs.end() + 1 && values.next().is_none() && burns.next().is_none()
     }
 
     pub(super) fn burns(&self) -> &[Burn] {
@@ -169,55 +174,62 @@ impl Raw {
 
     /// The seqs of the chunks.
     pub(super) fn proven(&self) -> RangeSet {
-        self.places.iter().map(|place| place.seqs(self.base)).collect()
+        self.stretches.iter().map(|stretch| stretch.range(self.base)).collect()
     }
 
     /// The seq after the last one; `None` when there is nothing.
     pub(super) fn end(&self) -> Option<u64> {
-        let chunk = self.places.last().map(|place| place.seqs(self.base).end() + 1);
+        let chunk = self.stretches.last().map(|stretch| stretch.range(self.base).end() + 1);
         chunk.max(self.burns.last().map(|burn| burn.last() + 1))
     }
 
-    /// What was proven when the file was looked through is proven again: it was not kept.
     pub(super) fn read(&mut self, query: &Query) -> Result<Vec<Item>, Fault> {
-        let mut items = Vec::new();
-        let (mut bytes, mut context) = (0, None);
+        let mut taken = Taken::new(query);
         let base = self.base;
-        let start = self.places.partition_point(|place| *place.seqs(base).end() < query.from);
-        for place in self.places[start..].iter().take_while(|place| *place.seqs(base).start() <= query.to) {
-            let (offset, len) = (u64::from(place.offset), usize::from(place.len));
-            let mut own = Vec::new();
-            let value = match self.ahead.bytes(&*self.file, self.file_len, offset, len) {
-                Some(value) => value,
-                None => {
-                    own.resize(len, 0);
-                    self.file.read(offset, &mut own)?;
-                    &own
-                }
-            };
-            let proven = value::prove_chunk(value, query.epoch);
-            let Some(lying) = proven.filter(|lying| (lying.first, lying.crc) == (*place.seqs(base).start(), place.crc))
-            else {
-                if self.whole {
-                    return Err(Fault::Damaged(format!(
-                        "the value at seq {} does not match its checksum",
-                        place.first
-                    )));
-                }
-                continue;
-            };
-            let chunk = lying.chunk(context.as_ref());
-            bytes += chunk.maps.len();
-            if bytes > query.max_bytes && bytes > chunk.maps.len() {
+        let start = self.stretches.partition_point(|stretch| *stretch.range(base).end() < query.from);
+        for at in start..self.stretches.len() {
+            let more = *self.stretches[at].range(base).start() <= query.to && self.take(at, query, &mut taken)?;
+            if !more {
                 break;
             }
-            context = Some(chunk.context.clone());
-            items.push(Item::Chunk(chunk, lying.times));
         }
+        let mut items = taken.items();
         let end = items.last().map_or(query.to, Item::last);
         let burns = self.burns.iter().filter(|b| b.last() >= query.from && b.first <= end);
+        let chunks = items.len();
         items.extend(burns.map(|b| Item::Burn(*b)));
-        items.sort_by_key(Item::first);
+        if items.len() > chunks {
+            items.sort_by_key(Item::first);
+        }
         Ok(items)
+    }
+
+    /// Takes what is asked for out of one stretch. What was proven when the file was looked through is proven again: it
+    /// was not kept. Returns whether there may be more.
+    fn take(&mut self, at: usize, query: &Query, taken: &mut Taken) -> Result<bool, Fault> {
+        let stretch = self.stretches[at];
+        let mut seqs = stretch.range(self.base);
+        let mut bytes = self.blocks.stretch(&self.stretches[at..])?;
+        while *seqs.start() < query.from {
+            let passed = value::passed(bytes).filter(|(count, _)| seqs.start() + u64::from(*count) <= query.from);
+            let Some((count, rest)) = passed else { break };
+            (seqs, bytes) = (seqs.start() + u64::from(count)..=*seqs.end(), rest);
+        }
+        while !seqs.is_empty() {
+            if *seqs.start() > query.to {
+                return Ok(false);
+            }
+            let chunk = value::prove_chunk(bytes, self.epoch);
+            match chunk.filter(|chunk| chunk.first == *seqs.start() && chunk.last() <= *seqs.end()) {
+                Some(chunk) if !taken.add(&chunk) => return Ok(false),
+                Some(chunk) => (seqs, bytes) = (chunk.last() + 1..=*seqs.end(), &bytes[chunk.len..]),
+                None if self.whole => {
+                    let seq = seqs.start();
+                    return Err(Fault::Damaged(format!("the value at seq {seq} does not match its checksum")));
+                }
+                None => break,
+            }
+        }
+        Ok(true)
     }
 }

@@ -16,7 +16,7 @@ use super::disk::Disk;
 use super::fault::{Fault, guarded};
 use super::names::{self, SegmentName};
 use super::overlay::{Backing, Overlay};
-use super::raw::Raw;
+use super::raw::{Raw, Unproven};
 use super::value::{self, Burn, Times};
 use crate::ranges::RangeSet;
 use crate::wire::Chunk;
@@ -250,7 +250,7 @@ impl Sealed {
         epoch: u64,
         seqs: RangeInclusive<u64>,
     ) -> Result<Self, Fault> {
-        match Raw::whole(disk.open(path, false)?, epoch, seqs) {
+        match Unproven::new(disk.open(path, false)?, epoch, seqs).and_then(Unproven::prove) {
             Ok(Some(raw)) => Ok(Self::Raw(raw)),
             // A part that the disk refuses to read may be one that the tree does not need.
             Ok(None) | Err(_) => Self::open(disk, path, cache),

@@ -6,6 +6,8 @@
 use std::io::BufRead;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::record::ClockContext;
 use crate::wire::{Chunk, LossReason};
 
@@ -98,26 +100,47 @@ pub(super) fn encode_burn(epoch: u64, burn: &Burn) -> Vec<u8> {
 
 /// A chunk where it lies.
 pub(super) struct Lying<'a> {
+    pub epoch: u64,
     pub first: u64,
     pub count: u32,
     pub times: Times,
-    pub crc: u32,
     /// Of the whole value.
     pub len: usize,
-    epoch: u64,
-    synced: bool,
-    boot: &'a str,
-    maps: &'a [u8],
+    pub synced: bool,
+    pub boot: &'a str,
+    pub maps: &'a [u8],
 }
 
 impl Lying<'_> {
-    /// A copy of it. `like`: a context that is likely its own, which then is shared.
-    pub(super) fn chunk(&self, like: Option<&ClockContext>) -> Chunk {
-        let Self { epoch, first, count, synced, .. } = *self;
-        let shared = like.filter(|c| *c.boot == *self.boot && c.synced == synced).cloned();
-        let context = shared.unwrap_or_else(|| ClockContext { boot: Arc::from(self.boot), synced });
-        Chunk { epoch, first, count, context, maps: Arc::from(self.maps) }
+    pub(super) fn last(&self) -> u64 {
+        self.first + u64::from(self.count) - 1
     }
+
+    pub(super) fn is_of(&self, context: &ClockContext) -> bool {
+        *context.boot == *self.boot && context.synced == self.synced
+    }
+
+    pub(super) fn context(&self) -> ClockContext {
+        ClockContext { boot: Arc::from(self.boot), synced: self.synced }
+    }
+
+    /// A copy of it.
+    fn chunk(&self) -> Chunk {
+        let Self { epoch, first, count, .. } = *self;
+        Chunk { epoch, first, count, context: self.context(), maps: Bytes::copy_from_slice(self.maps) }
+    }
+}
+
+/// How many records the chunk at the start of `bytes` says it has, and what lies behind it. Proves nothing.
+pub(super) fn passed(bytes: &[u8]) -> Option<(u32, &[u8])> {
+    let mut rest = Reader(bytes.strip_prefix(&CHUNK_MAGIC)?);
+    rest.take(4 + 8 + 8)?;
+    let count = rest.u32()?;
+    rest.take(8 + 8 + 1)?;
+    let (boot_len, maps_len) = (rest.u8()? as usize, rest.u32()? as usize);
+    rest.take(boot_len)?;
+    rest.take(maps_len)?;
+    Some((count, rest.0))
 }
 
 /// The chunk at the start of `bytes`, if its checksum proves it. `epoch` is the one it must belong to.
@@ -134,12 +157,12 @@ pub(super) fn prove_chunk(bytes: &[u8], epoch: u64) -> Option<Lying<'_>> {
     first.checked_add(u64::from(count))?;
     let boot = std::str::from_utf8(rest.take(boot_len)?).ok()?;
     let maps = rest.take(maps_len)?;
-    Some(Lying { first, count, times, crc, len, epoch, synced: synced == 1, boot, maps })
+    Some(Lying { epoch, first, count, times, len, synced: synced == 1, boot, maps })
 }
 
 /// A copy of the chunk at the start of `bytes`, its times and its length there, if its checksum proves it.
 pub(super) fn decode_chunk(bytes: &[u8], epoch: u64) -> Option<(Chunk, Times, usize)> {
-    prove_chunk(bytes, epoch).map(|lying| (lying.chunk(None), lying.times, lying.len))
+    prove_chunk(bytes, epoch).map(|lying| (lying.chunk(), lying.times, lying.len))
 }
 
 /// As [`decode_chunk`], for a burn.
@@ -265,7 +288,7 @@ mod tests {
 
     fn chunk(len: usize) -> (Chunk, Times) {
         let context = ClockContext { boot: Arc::from("b0071d"), synced: true };
-        let maps: Arc<[u8]> = (0..len).map(|i| (i * 7) as u8).collect();
+        let maps: Bytes = (0..len).map(|i| (i * 7) as u8).collect();
         (Chunk { epoch: 42, first: 1000, count: 3, context, maps }, Times { t0: -5, t1: 1_700_000_000_000 })
     }
 

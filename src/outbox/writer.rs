@@ -365,7 +365,13 @@ impl Writer {
             self.send(Event::Lost(losses));
         }
         match failed {
-            None => self.send(Event::Loaded { epoch, range, chunks }),
+            None => {
+                let (last, bytes) = (chunks.last().map(Chunk::last), chunks.iter().map(|c| c.maps.len()).sum());
+                self.send(Event::Loaded { epoch, range, chunks });
+                if let Some((outbox, last)) = self.opening.outbox.as_mut().zip(last) {
+                    outbox.look_ahead(epoch, last, bytes);
+                }
+            }
             Some(why) => {
                 self.send(Event::Problem(format!("records cannot be read back: {why}; trying again")));
                 self.reloads.push(Load { epoch, range, max_bytes, at: now.mono + RELOAD });

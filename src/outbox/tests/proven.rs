@@ -62,7 +62,7 @@ fn commits() -> impl Strategy<Value = Vec<Vec<Part>>> {
 
 fn chunk(first: u64, count: u32, boot: u8, maps: &[u8]) -> Chunk {
     let context = ClockContext { boot: Arc::from(format!("boot-{boot}")), synced: boot > 0 };
-    Chunk { epoch: EPOCH, first, count, context, maps: Arc::from(maps) }
+    Chunk { epoch: EPOCH, first, count, context, maps: maps.to_vec().into() }
 }
 
 /// A value that says something else of these seqs than what is stored.
@@ -459,4 +459,55 @@ fn what_the_disk_does_not_read_is_left_to_the_tree() {
     assert!(outbox.load(opened.epoch, 1..=1, 1, at(10)).failed.is_some());
     disk.world().unreadable = false;
     assert_eq!(read_all(&mut outbox), (stored, Vec::new()));
+}
+
+/// Loads all of it as the writer's thread does; `meanwhile` comes after each load. What was found, and the most that one
+/// load read from the disk but for the first.
+fn drained(outbox: &mut Outbox, disk: &SimDisk, mut meanwhile: impl FnMut(&Outbox)) -> (Vec<Chunk>, u64) {
+    let (epoch, next) = (outbox.epoch(), outbox.next_seq());
+    let (mut chunks, mut most, mut from) = (Vec::<Chunk>::new(), 0, 1);
+    while from < next {
+        let before = disk.world().read;
+        let loaded = outbox.load(epoch, from..=next - 1, 8000, at(10));
+        let read = disk.world().read - before;
+        most = if from == 1 { 0 } else { most.max(read) };
+        let Some(last) = loaded.chunks.last().map(Chunk::last) else { break };
+        outbox.look_ahead(epoch, last, loaded.chunks.iter().map(|c| c.maps.len()).sum());
+        meanwhile(outbox);
+        chunks.extend(loaded.chunks);
+        from = last + 1;
+    }
+    (chunks, most)
+}
+
+#[test]
+fn a_segment_is_looked_through_while_the_one_before_is_read() {
+    let (disk, stored) = filled();
+    let (mut outbox, _) = open_on(&disk);
+    let mut followed = std::collections::BTreeSet::new();
+    let (chunks, most) = drained(&mut outbox, &disk, |outbox| followed.extend(outbox.next.iter().map(|n| n.first())));
+    assert_eq!(chunks, stored);
+    let segments = outbox.epochs[0].segments.len();
+    assert!(followed.len() + 2 >= segments, "{followed:?} of {segments}");
+    assert!(most < 128 << 10, "{most} bytes read for one load: blocks, not a segment");
+}
+
+#[test]
+fn what_is_damaged_after_it_was_looked_through_is_not_handed_out() {
+    let (disk, stored) = filled();
+    let (mut outbox, _) = open_on(&disk);
+    let mut victim = None;
+    let (chunks, _) = drained(&mut outbox, &disk, |outbox| {
+        let Some(next) = outbox.next.as_ref().filter(|_| victim.is_none()) else { return };
+        let chunk = stored.iter().find(|chunk| chunk.first == next.first()).unwrap();
+        let path = &outbox.epochs[0].segments[&chunk.first].path;
+        let value = value::encode_chunk(chunk, Times::default());
+        disk.world().edit(path, |bytes| places(bytes, &value[8..28]).iter().for_each(|at| bytes[at + 60] ^= 1));
+        victim = Some(chunk.clone());
+    });
+    let victim = victim.unwrap();
+    let rest: Vec<Chunk> = stored.iter().filter(|chunk| **chunk != victim).cloned().collect();
+    assert_eq!(chunks, rest);
+    let lost: Vec<_> = outbox.losses().iter().map(|loss| (loss.from, loss.to)).collect();
+    assert_eq!(lost, [(victim.first, Some(victim.last()))]);
 }
