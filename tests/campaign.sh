@@ -75,7 +75,6 @@ proof "crash states of the outbox" HOLDOVER_CRASH_SEEDS "$(count 4 230 23000)" "
     outbox::tests::crash::no_crash_at_any_sync_point_loses_a_record_silently 'crash states judged'
 proof "simulated uplink" HOLDOVER_SEEDS "$(count 500 100000 1000000)" "$whole" \
     uplink_sim::uplink_keeps_its_promises_whatever_broker_outbox_and_clock_do '^Summary'
-#WHOLE#
 proof "kills of the agent" HOLDOVER_KILLS "$(count 20 1000 10000)" "$whole" \
     scenarios::agent_kills::committed_records_survive_a_hundred_kills ' kills, '
 proof "kills of agent, broker and hub" HOLDOVER_ANY_KILLS "$(count 30 2000 20000)" "$whole" \

@@ -244,10 +244,11 @@ pub enum ChangeError {
 /// Opens the outbox as the agent would, and changes it. No agent may run on it.
 pub fn change_outbox<T>(
     config: &Config,
+    root: &HostRoot,
     now: Now,
     change: impl FnOnce(&mut outbox::Outbox) -> Result<T, String>,
 ) -> Result<T, ChangeError> {
-    let identity = identify(config, &HostRoot::default());
+    let identity = identify(config, root);
     let (mut store, _) = outbox::Outbox::open(Arc::new(FileDisk), outbox_options(config, &identity), now)?;
     let changed = change(&mut store);
     store.close(now);

@@ -127,7 +127,7 @@ pub struct QuarantineArgs {
 pub enum QuarantineCommand {
     /// List what was set aside.
     Ls(OutboxView),
-    /// Send records again, as after a broker's limits were raised. The agent must be stopped.
+    /// Send records again, under new seqs, as after a broker's limits were raised. The agent must be stopped.
     Retry(QuarantineChoice),
     /// Delete records; they stay declared lost. The agent must be stopped.
     Drop(QuarantineChoice),

@@ -152,7 +152,7 @@ fn forget_hub(args: &ForgetHubArgs, out: &mut impl Write) -> Result<Exit, Failur
     let checked = load::config(&args.config)?;
     let config = &checked.config;
     let now = clock::now();
-    agent::change_outbox(config, now, |store| agent::forget_hub(store, now))?;
+    agent::change_outbox(config, &load::root(config), now, |store| agent::forget_hub(store, now))?;
     let effect = match config.uplink.level {
         Level::Auto => "records count as delivered once the broker has them, until a hub acknowledges this host again",
         Level::Broker => "it makes no difference while uplink.level is \"broker\"",

@@ -69,28 +69,20 @@ fn retry(choice: &QuarantineChoice, out: &mut impl Write) -> Result<Exit, Failur
     let checked = load::config(&choice.config)?;
     let values = chosen(&checked.config, choice)?;
     let now = clock::now();
-    let decided = agent::change_outbox(&checked.config, now, |store| store.retry_quarantined(&values, now))?;
-    writeln!(out, "{} records will be sent again when the agent runs", decided.records)?;
-    let gone: Vec<String> = decided
-        .gone
-        .iter()
-        .map(|value| {
-            let (seqs, file) = (value.seqs(), value.file.display());
-            format!(
-                "seqs {seqs:?} of epoch {}: their segment has made way for newer records; their bytes are in {file}",
-                value.epoch
-            )
-        })
-        .collect();
-    notes(&gone);
-    Ok(if gone.is_empty() { Exit::Ok } else { Exit::Failed })
+    let records = agent::change_outbox(&checked.config, &load::root(&checked.config), now, |store| {
+        store.retry_quarantined(&values, now)
+    })?;
+    writeln!(out, "{records} records have new seqs and will be sent when the agent runs")?;
+    Ok(Exit::Ok)
 }
 
 fn drop_values(choice: &QuarantineChoice, out: &mut impl Write) -> Result<Exit, Failure> {
     let checked = load::config(&choice.config)?;
     let values = chosen(&checked.config, choice)?;
     let now = clock::now();
-    let decided = agent::change_outbox(&checked.config, now, |store| store.drop_quarantined(&values, now))?;
-    writeln!(out, "{} records deleted; they stay declared lost", decided.records)?;
+    let records = agent::change_outbox(&checked.config, &load::root(&checked.config), now, |store| {
+        store.drop_quarantined(&values, now)
+    })?;
+    writeln!(out, "{records} records deleted; they stay declared lost")?;
     Ok(Exit::Ok)
 }

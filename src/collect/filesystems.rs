@@ -228,6 +228,8 @@ struct Filesystems {
     read_again: Duration,
     /// By device; not those that have not answered yet.
     pace: BTreeMap<Vec<u8>, Pace>,
+    /// How long the next run waits for the threads: the first one longer.
+    patience: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -262,6 +264,7 @@ fn build(params: &Params) -> Result<Box<dyn Collector>, ParamError> {
         table: Table::default(),
         read_again: Duration::ZERO,
         pace: BTreeMap::new(),
+        patience: FIRST_PATIENCE,
     }))
 }
 
@@ -272,7 +275,7 @@ impl Collector for Filesystems {
             let message = format!("nothing is mounted at {}", text::excerpt(path));
             out.fail(NAME, RunError::new(ErrorKind::Unsupported, message)).tag("mountpoint", text::name(path));
         }
-        let patience = if self.pace.is_empty() { FIRST_PATIENCE } else { PATIENCE };
+        let patience = std::mem::replace(&mut self.patience, PATIENCE);
         self.ask_in_place(ctx, out);
         for device in self.prober.probe(ctx, &self.table.by_thread, patience, out) {
             self.pace.entry(device).or_insert(Pace::Quick);

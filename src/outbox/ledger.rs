@@ -75,15 +75,6 @@ impl Ledger {
         fresh
     }
 
-    /// `range` is held again, whatever had become of it; returns what was not held.
-    pub(super) fn release(&mut self, range: RangeInclusive<u64>) -> RangeSet {
-        let changed = self.done.within(range.clone()).collect();
-        for set in self.lost.values_mut().chain([&mut self.settled, &mut self.quarantined, &mut self.done]) {
-            set.remove(range.clone());
-        }
-        changed
-    }
-
     /// Of `range`, what is quarantined is lost for good.
     pub(super) fn give_up(&mut self, range: RangeInclusive<u64>) {
         let gone: RangeSet = self.quarantined.within(range).collect();
@@ -151,16 +142,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_released_is_held_and_what_is_given_up_is_lost() {
+    fn what_is_given_up_is_lost() {
         let mut ledger = Ledger::default();
         ledger.settle(&RangeSet::from_iter([1..=10]));
         ledger.quarantine(11..=20);
-        ledger.lose(21..=25, LossReason::Age);
-        assert_eq!(ledger.release(9..=12), RangeSet::from_iter([9..=12]));
         ledger.give_up(1..=15);
-        assert_eq!(ledger.lost()[&LossReason::Quarantined], RangeSet::from_iter([13..=15]));
+        assert_eq!(ledger.lost()[&LossReason::Quarantined], RangeSet::from_iter([11..=15]));
         assert_eq!(ledger.quarantined(), &RangeSet::from_iter([16..=20]));
-        assert_eq!(ledger.held(1..=30), vec![9..=12, 26..=30]);
         assert_eq!(total(&ledger, 31), 30);
     }
 

@@ -1,7 +1,7 @@
 //! Records that no broker takes: set aside, so that they no longer hold up the rest, and what a person may do with them.
 //!
-//! Their bytes are copied to the quarantine directory, a file for each value, and their seqs are declared to the other side. A
-//! file there is what `ls` lists: the ledger forgets which seqs were quarantined once a hub has confirmed the loss.
+//! Their bytes are copied to the quarantine directory, a file for each value, and their seqs are declared to the other side.
+//! What can be listed, retried and deleted is those files.
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::disk::Disk;
 use super::inspect::InspectError;
 use super::names;
+use super::redraw::run_of;
 use super::store::Outbox;
 use super::value::{self, MAX_VALUE, Times};
 use crate::clock::Now;
@@ -41,15 +42,6 @@ impl Quarantined {
     }
 }
 
-/// What a person decided, see [`Outbox::retry_quarantined`] and [`Outbox::drop_quarantined`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Decided {
-    /// Records that it was done for.
-    pub records: u64,
-    /// Values that could not be retried: their segment has made way for newer records.
-    pub gone: Vec<Quarantined>,
-}
-
 /// Everything in the quarantine directory, by epoch and seq, and a line for each file that is not what it should be.
 /// Takes no lock.
 pub fn list(disk: &dyn Disk, dir: &Path) -> Result<(Vec<Quarantined>, Vec<String>), InspectError> {
@@ -68,7 +60,7 @@ pub fn list(disk: &dyn Disk, dir: &Path) -> Result<(Vec<Quarantined>, Vec<String
     };
     for name in entries.into_iter().map(|entry| entry.name).filter(|name| name.ends_with(SUFFIX)) {
         let path = dir.join(&name);
-        match read(disk, &path, &name) {
+        match view(disk, &path, &name) {
             Ok(value) => found.push(value),
             Err(why) => notes.push(format!("{}: {why}", path.display())),
         }
@@ -77,58 +69,56 @@ pub fn list(disk: &dyn Disk, dir: &Path) -> Result<(Vec<Quarantined>, Vec<String
     Ok((found, notes))
 }
 
-fn read(disk: &dyn Disk, path: &Path, name: &str) -> Result<Quarantined, String> {
+fn view(disk: &dyn Disk, path: &Path, name: &str) -> Result<Quarantined, String> {
     let epoch = name.split('-').next().and_then(|epoch| epoch.parse().ok()).ok_or("not a name of ours")?;
-    let file = disk.open(path, false).map_err(|error| error.to_string())?;
-    let len = file.len().map_err(|error| error.to_string())?.min(MAX_VALUE as u64);
-    let mut bytes = vec![0; usize::try_from(len).unwrap_or(MAX_VALUE)];
-    file.read(0, &mut bytes).map_err(|error| error.to_string())?;
-    let (chunk, _, _) = value::decode_chunk(&bytes, epoch).ok_or("its checksum does not prove it")?;
+    let (chunk, bytes) = read(disk, path, epoch)?;
     let records = || chunk.records().filter_map(|(_, map)| rmp_serde::from_slice::<Record>(map).ok());
     let mut names: Vec<String> = records().map(|record| record.name.to_string()).collect();
     names.sort();
     names.dedup();
     let times = || records().map(|record| record.ts);
     let (t0, t1) = (times().min().unwrap_or(0), times().max().unwrap_or(0));
-    Ok(Quarantined { epoch, from: chunk.first, to: chunk.last(), bytes: len, t0, t1, names, file: path.to_owned() })
+    Ok(Quarantined { epoch, from: chunk.first, to: chunk.last(), bytes, t0, t1, names, file: path.to_owned() })
+}
+
+/// The value, and its length.
+fn read(disk: &dyn Disk, path: &Path, epoch: u64) -> Result<(Chunk, u64), String> {
+    let file = disk.open(path, false).map_err(|error| error.to_string())?;
+    let len = file.len().map_err(|error| error.to_string())?.min(MAX_VALUE as u64);
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or(MAX_VALUE)];
+    file.read(0, &mut bytes).map_err(|error| error.to_string())?;
+    let (chunk, _, _) = value::decode_chunk(&bytes, epoch).ok_or("its checksum does not prove it")?;
+    Ok((chunk, len))
 }
 
 impl Outbox {
-    /// The values will be sent again: they count as held from now on, whatever was declared of them.
-    /// A value whose segment is gone stays where it is.
-    pub fn retry_quarantined(&mut self, values: &[Quarantined], now: Now) -> Result<Decided, String> {
-        let mut decided = Decided::default();
+    /// Stores the records of the values once more, under new seqs: the old ones are declared, and a hub may have
+    /// acknowledged that. Returns how many. A kill in between may leave some of them stored twice.
+    pub fn retry_quarantined(&mut self, values: &[Quarantined], now: Now) -> Result<u64, String> {
+        let mut records = 0;
         for value in values {
-            let epoch = self.epochs.iter_mut().find(|e| e.id == value.epoch);
-            let stored = epoch.filter(|e| {
-                let holder = e.segments.range(..=value.from).next_back().map(|(first, _)| *first);
-                holder.is_some_and(|first| e.seqs_of(first).contains(&value.to))
-            });
-            match stored {
-                Some(epoch) => decided.records += epoch.ledger.release(value.seqs()).len(),
-                None => decided.gone.push(value.clone()),
-            }
+            let (chunk, _) = read(&*self.disk, &value.file, value.epoch)
+                .map_err(|why| format!("{}: {why}", value.file.display()))?;
+            self.append(&[run_of(&chunk)], now).map_err(|error| error.to_string())?;
+            records += u64::from(chunk.count);
+            self.drop_quarantined(std::slice::from_ref(value), now)?;
         }
-        self.unsaved = true;
-        self.save(now)?;
-        // After the save: a crash between the two leaves a file too many, never one too few.
-        self.forget_values(values.iter().filter(|value| !decided.gone.contains(value)));
-        Ok(decided)
+        Ok(records)
     }
 
-    /// Deletes the values. Their records stay what they were declared to be: lost, because no broker took them.
-    pub fn drop_quarantined(&mut self, values: &[Quarantined], now: Now) -> Result<Decided, String> {
-        let mut decided = Decided::default();
+    /// Deletes the values. Their records stay what they were declared to be: lost, because no broker took them. Returns
+    /// how many.
+    pub fn drop_quarantined(&mut self, values: &[Quarantined], now: Now) -> Result<u64, String> {
         for value in values {
-            decided.records += value.to - value.from + 1;
             if let Some(epoch) = self.epochs.iter_mut().find(|e| e.id == value.epoch) {
                 epoch.ledger.give_up(value.seqs());
             }
         }
         self.unsaved = true;
         self.save(now)?;
+        // After the save: a crash between the two leaves a file too many, never one too few.
         self.forget_values(values.iter());
-        Ok(decided)
+        Ok(values.iter().map(|value| value.to - value.from + 1).sum())
     }
 
     fn forget_values<'a>(&mut self, values: impl Iterator<Item = &'a Quarantined>) {

@@ -130,9 +130,9 @@ impl Work<'_> {
     }
 
     fn losses(&mut self, host: &str, losses: &[Loss]) -> Result<(), CommitError> {
-        for Loss { epoch, from, to, reason, .. } in losses {
+        for Loss { epoch, from, to, count, reason, .. } in losses {
             self.hear(host, *epoch)?;
-            self.draft.account(host, *epoch)?.declare(*from, *to, *reason);
+            self.draft.account(host, *epoch)?.declare(*from, *to, *count, *reason);
             self.touch(host, *epoch);
         }
         Ok(())

@@ -22,24 +22,25 @@ fn sound(outbox: &Outbox) {
 }
 
 #[test]
-fn retried_records_are_held_again_with_the_same_bytes_even_after_the_loss_was_confirmed() {
+fn retried_records_get_new_seqs_even_after_the_loss_was_confirmed_and_acknowledged() {
     let dir = tempfile::tempdir().unwrap();
     let (mut outbox, epoch, values) = set_aside(dir.path());
-    let kept = std::fs::read(&values[0].file).unwrap();
-    // A hub confirms the loss, and its acknowledgement covers the seqs.
     let losses = outbox.losses().to_vec();
     outbox.settle_losses(&losses);
     outbox.settle(epoch, &RangeSet::from_iter([1..=6]));
-    let decided = outbox.retry_quarantined(&values, at(2)).unwrap();
-    assert_eq!((decided.records, decided.gone.len()), (3, 0));
+    assert_eq!(outbox.retry_quarantined(&values, at(2)), Ok(3));
     sound(&outbox);
-    assert_eq!(outbox.identity()[0].held, RangeSet::from_iter([3..=5]));
+    assert_eq!(outbox.identity()[0].held, RangeSet::from_iter([7..=9]));
     drop(outbox);
     let (mut outbox, opened) = open(dir.path(), 3);
-    assert_eq!(opened.epochs[0].pending, RangeSet::from_iter([3..=5]), "it is durable");
-    let loaded = outbox.load(epoch, 3..=5, 100_000, at(3));
-    assert_eq!((loaded.chunks[0].seqs(), loaded.losses), (3..=5, Vec::new()));
-    assert!(kept.ends_with(&loaded.chunks[0].maps), "the bytes that were set aside are the ones sent again");
+    assert_eq!(opened.epochs[0].pending, RangeSet::from_iter([7..=9]), "it is durable");
+    let again = outbox.load(epoch, 7..=9, 100_000, at(3)).chunks;
+    let before = outbox.load(epoch, 1..=6, 100_000, at(3)).chunks;
+    let contents = |chunks: &[crate::wire::Chunk], seqs: std::ops::RangeInclusive<u64>| -> Vec<crate::record::Record> {
+        let records = chunks.iter().flat_map(|chunk| chunk.records()).filter(|(seq, _)| seqs.contains(seq));
+        records.map(|(_, map)| crate::record::Record { seq: 0, ..rmp_serde::from_slice(map).unwrap() }).collect()
+    };
+    assert_eq!(contents(&again, 7..=9), contents(&before, 3..=5), "all but the seq is as it was");
     assert_eq!(quarantine::list(&FileDisk, dir.path()).unwrap().0, []);
 }
 
@@ -48,7 +49,7 @@ fn dropped_records_stay_declared_and_are_not_listed() {
     let dir = tempfile::tempdir().unwrap();
     let (mut outbox, _, values) = set_aside(dir.path());
     let declared = outbox.losses().to_vec();
-    assert_eq!(outbox.drop_quarantined(&values, at(1)).unwrap().records, 3);
+    assert_eq!(outbox.drop_quarantined(&values, at(1)).unwrap(), 3);
     sound(&outbox);
     let identity = &outbox.identity()[0];
     assert_eq!((identity.quarantined, identity.lost[&LossReason::Quarantined], identity.held.len()), (0, 3, 3));
@@ -60,16 +61,17 @@ fn dropped_records_stay_declared_and_are_not_listed() {
 }
 
 #[test]
-fn what_made_way_cannot_be_retried_and_keeps_its_bytes() {
+fn what_made_way_is_retried_from_its_copy() {
     let dir = tempfile::tempdir().unwrap();
     let (mut outbox, epoch, values) = set_aside(dir.path());
+    let mut next = 0;
     while outbox.current().segments.keys().next().is_some_and(|first| *first == 1) {
-        let next = outbox.append(&[run(4, 1000)], at(0)).unwrap().next_seq;
+        next = outbox.append(&[run(4, 1000)], at(0)).unwrap().next_seq;
         outbox.settle(epoch, &RangeSet::from_iter([1..=2, 6..=next - 1]));
     }
-    let decided = outbox.retry_quarantined(&values, at(1)).unwrap();
-    assert_eq!((decided.records, decided.gone), (0, values.clone()));
-    assert!(values[0].file.exists());
+    assert_eq!(outbox.retry_quarantined(&values, at(1)), Ok(3));
+    assert!(outbox.identity()[0].held.covers(next..=next + 2));
+    assert!(!values[0].file.exists());
     sound(&outbox);
 }
 

@@ -49,7 +49,8 @@ fn data(envelope: Envelope) -> Item {
 }
 
 fn loss(epoch: u64, from: u64, to: Option<u64>) -> Loss {
-    Loss { epoch, from, to, count: 0, reason: LossReason::Quota, t0: 0, t1: 0 }
+    let count = to.map_or(0, |to| to - from + 1);
+    Loss { epoch, from, to, count, reason: LossReason::Quota, t0: 0, t1: 0 }
 }
 
 fn status(next_seq: u64, pending: &[(u64, u64)]) -> Status {
@@ -245,9 +246,15 @@ fn declared_losses_carry_the_acknowledgement_over() {
     let acks = stage.commit(vec![data(losing)]).acks;
     let upto: Vec<_> = acks.iter().map(|ack| (ack.ack.epoch, ack.ack.upto)).collect();
     assert_eq!(upto, [(7, 8), (8, 0), (9, 0)]);
+    // One that names more than it counts excuses absence; the host may still have some of them.
+    let mut merged = envelope(9, []);
+    merged.losses = vec![Loss { count: 1, ..loss(7, 9, Some(11)) }];
+    stage.commit(vec![data(merged)]);
+    let acks = stage.commit(vec![data(envelope(7, 12..=13))]).acks;
+    assert_eq!((acks[0].ack.upto, &acks[0].ack.ranges), (8, &vec![[12, 13]]));
     // A loss excuses absence and never overrides presence.
     assert_eq!(stage.commit(vec![data(envelope(7, 4..=4))]).stored, 1);
-    assert_eq!(stage.seqs(), [1, 2, 3, 6, 7, 8, 4]);
+    assert_eq!(stage.seqs(), [1, 2, 3, 6, 7, 8, 12, 13, 4]);
 }
 
 /// Made under a clock that said 1970-01-01T00:00:01.
