@@ -11,7 +11,7 @@ use holdover::wire::{
 use serde_json::{Value as Json, json};
 
 use crate::support::child::Running;
-use crate::support::lab::{Identity, Lab};
+use crate::support::lab::Lab;
 use crate::support::mosquitto::Mosquitto;
 use crate::support::{PATIENCE, python, read_lossy, root, wait_until};
 
@@ -60,14 +60,6 @@ fn heartbeat() -> Vec<u8> {
     })
 }
 
-fn publish(broker: &Mosquitto, who: &Identity, lab: &Lab, topic: &str, payload: &[u8]) {
-    let file = lab.path("payload");
-    std::fs::write(&file, payload).expect("own directory");
-    let mut command = broker.client("mosquitto_pub", who);
-    let output = command.args(["-q", "1", "-t", topic]).arg("-f").arg(&file).output().expect("mosquitto_pub starts");
-    assert!(output.status.success(), "{topic}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
 fn lines(path: &Path) -> Vec<Json> {
     let text = read_lossy(path);
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
@@ -112,7 +104,7 @@ fn prints_each_record_once_and_the_gap(example: &str) {
         (topics.status(), heartbeat()),
     ];
     for (topic, payload) in messages {
-        publish(&broker, &host, &lab, topic.as_str(), &payload);
+        broker.publish(&lab, &host, topic.as_str(), &payload, &[]);
     }
 
     wait_until("the gap to be printed", PATIENCE, || {

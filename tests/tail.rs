@@ -7,16 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use holdover::record::{ClockContext, Point, Record, Value};
-use holdover::wire::{
-    BatchHeader, Chunk, Lane, Loss, LossReason, PendingRange, State, Status, encode_batch, encode_payload,
-    encode_record,
-};
+use holdover::record::ClockContext;
+use holdover::wire::{BatchHeader, Lane, Loss, LossReason, encode_batch};
 use serde_json::Value as Json;
 
 use crate::support::child::Running;
 use crate::support::lab::{Identity, Lab};
 use crate::support::mosquitto::Mosquitto;
+use crate::support::said;
 use crate::support::{PATIENCE, free_port, pass_time, read_lossy, wait_for, wait_until};
 
 /// A broker, a host's certificate to publish with, and tail as the user `viewer`.
@@ -60,12 +58,7 @@ impl Stage {
     }
 
     fn publish_to(&self, topic: &str, payload: &[u8], args: &[&str]) {
-        let file = self.lab.path("payload");
-        std::fs::write(&file, payload).expect("own directory");
-        let mut command = self.broker.client("mosquitto_pub", &self.host);
-        let output = command.args(["-q", "1", "-t", topic, "-f"]).arg(&file).args(args).output();
-        let output = output.expect("mosquitto_pub starts");
-        assert!(output.status.success(), "mosquitto_pub: {}", String::from_utf8_lossy(&output.stderr));
+        self.broker.publish(&self.lab, &self.host, topic, payload, args);
     }
 
     fn live(&self, epoch: u64, seqs: std::ops::RangeInclusive<u64>) {
@@ -125,31 +118,7 @@ fn tail_command(lab: &Lab, port: u16, who: Option<&str>) -> Command {
 }
 
 fn batch(epoch: u64, lane: Lane, seqs: std::ops::RangeInclusive<u64>) -> Vec<u8> {
-    batch_of("edge-01", epoch, lane, seqs)
-}
-
-fn batch_of(host: &str, epoch: u64, lane: Lane, seqs: std::ops::RangeInclusive<u64>) -> Vec<u8> {
-    let context = ClockContext { boot: "boot".into(), synced: true };
-    let header =
-        BatchHeader { host, site: "lab", epoch, context: &context, anchor: None, sent: 1_790_000_000_000, lane };
-    let first = *seqs.start();
-    let mut maps = Vec::new();
-    let mut count = 0;
-    for seq in seqs {
-        let fields = [("value".into(), Value::Int(seq as i64))].into();
-        let point = Point {
-            ts: 1_790_000_000_000,
-            mono: 1,
-            name: "system.cpu".into(),
-            tags: Default::default(),
-            fields,
-            error: None,
-        };
-        encode_record(&Record::new(seq, point), &mut maps);
-        count += 1;
-    }
-    let chunk = Chunk { epoch, first, count, context: context.clone(), maps: maps.into() };
-    encode_batch(&header, &[], std::slice::from_ref(&chunk))
+    said::batch("edge-01", epoch, lane, seqs)
 }
 
 /// An envelope without records.
@@ -158,27 +127,6 @@ fn losses_of(epoch: u64, loss: Loss) -> Vec<u8> {
     let (host, site, sent) = ("edge-01", "lab", 1_790_000_000_000);
     let header = BatchHeader { host, site, epoch, context: &context, anchor: None, sent, lane: Lane::History };
     encode_batch(&header, &[loss], &[])
-}
-
-fn status(epoch: u64, next_seq: u64, pending: &[(u64, u64)]) -> Vec<u8> {
-    encode_payload(&Status {
-        v: 1,
-        state: State::Online,
-        session: "s1".into(),
-        host: "edge-01".into(),
-        site: "lab".into(),
-        sent: 1_790_000_000_000,
-        version: "0.1.0".into(),
-        epoch,
-        next_seq,
-        pending: pending.iter().map(|&(from, to)| PendingRange { epoch, from, to }).collect(),
-        backlog: 0,
-        oldest: None,
-        eta_s: None,
-        losses: Vec::new(),
-        level: "broker".into(),
-        problems: Vec::new(),
-    })
 }
 
 fn of_type<'a>(lines: &'a [Json], kind: &str) -> Vec<&'a Json> {
@@ -199,7 +147,7 @@ fn tail_tells_new_duplicate_late_lost_and_a_new_epoch() {
     assert_eq!(tail.wait_for(7, 5), "late");
     let loss = Loss { epoch: 7, from: 6, to: Some(6), count: 1, reason: LossReason::Quota, t0: 0, t1: 0 };
     stage.publish("h", &losses_of(7, loss));
-    stage.publish_to("v1/lab/edge-01/status", &status(7, 9, &[(7, 7)]), &["-r"]);
+    stage.publish_to("v1/lab/edge-01/status", &said::status(7, 9, &[(7, 7)]), &["-r"]);
     stage.live(8, 1..=2);
     assert_eq!(tail.wait_for(8, 2), "new");
     let (code, lines) = tail.stop();
@@ -260,7 +208,7 @@ fn bad_messages_are_told_and_do_not_stop_the_next() {
     stage.publish("m/cpu", b"\x81\xa1x".repeat(30_000).as_slice());
     stage.publish("h", &[]);
     stage.publish("status", b"{\"state\":\"on");
-    stage.publish("m/cpu", &batch_of("edge-02", 9, Lane::Live, 1..=1));
+    stage.publish("m/cpu", &said::batch("edge-02", 9, Lane::Live, 1..=1));
     // Larger than we announced to the broker: withheld there, and it must not stand in the way either.
     stage.publish("m/cpu", &vec![b'{'; four_mib + 100_000]);
     stage.live(7, 1..=1);

@@ -46,21 +46,6 @@ impl Host {
     fn corrections<'a>(&self, stored: &'a Stored) -> Vec<&'a Json> {
         stored.corrections.iter().filter(|line| line["host"] == self.name).collect()
     }
-
-    /// All that it has committed is stored.
-    fn wait_until_stored(&mut self, hub: &mut Hub) {
-        self.agent.update_commits();
-        let mut absent: Vec<_> = self.agent.runs.iter().flat_map(|run| run.list.iter().map(|(key, _)| *key)).collect();
-        wait_until(&format!("all records of {} to be stored", self.name), PATIENCE, || {
-            hub.check();
-            let stored = hub.stored();
-            absent.retain(|key| !stored.has(self.name, *key));
-            if !absent.is_empty() {
-                pass_time(Duration::from_millis(200));
-            }
-            absent.is_empty()
-        });
-    }
 }
 
 fn corrected(line: &Json) -> bool {
@@ -163,7 +148,7 @@ fn wrong_clocks_are_put_right_once_at_the_hub() {
 
     broker.up();
     for host in [&mut none, &mut slow, &mut fast, &mut lost] {
-        host.wait_until_stored(&mut hub);
+        hub.wait_until_stored(&mut host.agent, PATIENCE);
         host.agent.down();
     }
     hub.kill();

@@ -17,18 +17,7 @@ use crate::support::{PATIENCE, pass_time, read_lossy, wait_until};
 
 /// Every committed record is stored, once.
 fn wait_for_all(hub: &mut Hub, agent: &mut Agent) {
-    agent.update_commits();
-    let required: Vec<_> = agent.runs.iter().flat_map(|run| run.list.iter().map(|(key, _)| *key)).collect();
-    let mut absent = required.clone();
-    wait_until("all committed records to be stored", PATIENCE * 2, || {
-        hub.check();
-        let stored = hub.stored();
-        absent.retain(|key| !stored.has("edge-01", *key));
-        if !absent.is_empty() {
-            pass_time(Duration::from_millis(200));
-        }
-        absent.is_empty()
-    });
+    hub.wait_until_stored(agent, PATIENCE * 2);
     assert_once(hub);
 }
 

@@ -3,15 +3,13 @@
 
 use std::time::Duration;
 
-use holdover::record::{ClockContext, Point, Record, Value};
-use holdover::wire::{
-    BatchHeader, Chunk, Lane, PendingRange, State, Status, encode_batch, encode_payload, encode_record,
-};
+use holdover::wire::Lane;
 use serde_json::Value as Json;
 
 use crate::support::hub::Hub;
 use crate::support::lab::{Identity, Lab};
 use crate::support::mosquitto::Mosquitto;
+use crate::support::said;
 use crate::support::sub::Sub;
 use crate::support::{PATIENCE, pass_time, wait_until};
 
@@ -39,20 +37,15 @@ impl Stage {
     }
 
     fn publish(&self, leaf: &str, payload: &[u8], args: &[&str]) {
-        let file = self.lab.path("payload");
-        std::fs::write(&file, payload).expect("own directory");
-        let mut command = self.broker.client("mosquitto_pub", &self.host);
-        let topic = format!("v1/lab/edge-01/{leaf}");
-        let output = command.args(["-q", "1", "-t", &topic, "-f"]).arg(&file).args(args).output();
-        assert!(output.expect("mosquitto_pub starts").status.success());
+        self.broker.publish(&self.lab, &self.host, &format!("v1/lab/edge-01/{leaf}"), payload, args);
     }
 
     fn live(&self, seqs: std::ops::RangeInclusive<u64>) {
-        self.publish("m/cpu", &batch(Lane::Live, seqs), &[]);
+        self.publish("m/cpu", &said::batch("edge-01", 7, Lane::Live, seqs), &[]);
     }
 
     fn beat(&self, next: u64, pending: &[(u64, u64)]) {
-        self.publish("status", &status(next, pending), &["-r"]);
+        self.publish("status", &said::status(7, next, pending), &["-r"]);
     }
 
     /// Everything asked so far: (from, to).
@@ -88,43 +81,6 @@ impl Stage {
     }
 }
 
-fn batch(lane: Lane, seqs: std::ops::RangeInclusive<u64>) -> Vec<u8> {
-    let context = ClockContext { boot: "boot".into(), synced: true };
-    let (host, site, epoch, sent) = ("edge-01", "lab", 7, 1_790_000_000_000);
-    let header = BatchHeader { host, site, epoch, context: &context, anchor: None, sent, lane };
-    let (first, mut maps, mut count) = (*seqs.start(), Vec::new(), 0);
-    for seq in seqs {
-        let fields = [("value".into(), Value::Int(seq as i64))].into();
-        let (name, tags) = ("system.cpu".into(), Default::default());
-        let point = Point { ts: sent, mono: 1, name, tags, fields, error: None };
-        encode_record(&Record::new(seq, point), &mut maps);
-        count += 1;
-    }
-    let chunk = Chunk { epoch, first, count, context: context.clone(), maps: maps.into() };
-    encode_batch(&header, &[], std::slice::from_ref(&chunk))
-}
-
-fn status(next_seq: u64, pending: &[(u64, u64)]) -> Vec<u8> {
-    encode_payload(&Status {
-        v: 1,
-        state: State::Online,
-        session: "s1".into(),
-        host: "edge-01".into(),
-        site: "lab".into(),
-        sent: 1_790_000_000_000,
-        version: "0.1.0".into(),
-        epoch: 7,
-        next_seq,
-        pending: pending.iter().map(|&(from, to)| PendingRange { epoch: 7, from, to }).collect(),
-        backlog: 0,
-        oldest: None,
-        eta_s: None,
-        losses: Vec::new(),
-        level: "broker".into(),
-        problems: Vec::new(),
-    })
-}
-
 #[test]
 fn exactly_the_missing_seqs_are_asked_for_after_two_heartbeats() {
     let mut stage = Stage::new();
@@ -142,14 +98,14 @@ fn exactly_the_missing_seqs_are_asked_for_after_two_heartbeats() {
     stage.beat(23, &[(10, 13)]);
     stage.wait_for_asked(&[(5, 6)]);
     // The answer brings the next question at once.
-    stage.publish("h", &batch(Lane::History, 5..=6), &[]);
+    stage.publish("h", &said::batch("edge-01", 7, Lane::History, 5..=6), &[]);
     stage.wait_for_asked(&[(5, 6), (21, 22)]);
     // What is not answered is asked again a heartbeat later.
     pass_time(BEAT);
     stage.beat(23, &[]);
     stage.wait_for_asked(&[(5, 6), (21, 22), (21, 22)]);
-    stage.publish("h", &batch(Lane::History, 21..=22), &[]);
-    stage.publish("h", &batch(Lane::History, 10..=13), &[]);
+    stage.publish("h", &said::batch("edge-01", 7, Lane::History, 21..=22), &[]);
+    stage.publish("h", &said::batch("edge-01", 7, Lane::History, 10..=13), &[]);
     stage.wait_for_stored(22);
     pass_time(BEAT);
     stage.beat(23, &[]);

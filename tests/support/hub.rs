@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use serde_json::Value as Json;
 
+use super::agent::Agent;
 use super::child::Running;
 use super::lab::{Identity, Lab};
 use super::oracle::Key;
-use super::{PATIENCE, read_lossy, tail_of, wait_until};
+use super::{PATIENCE, pass_time, read_lossy, tail_of, wait_until};
 
 pub struct Hub {
     pub dir: PathBuf,
@@ -87,6 +89,22 @@ impl Hub {
         let output = self.output(args);
         let said = String::from_utf8_lossy(&output.stderr);
         serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("holdover-hub {args:?}: {e}: {said}"))
+    }
+
+    /// Waits until every record that the agent has committed up to now is stored.
+    pub fn wait_until_stored(&mut self, agent: &mut Agent, limit: Duration) {
+        agent.update_commits();
+        let mut absent: Vec<_> = agent.runs.iter().flat_map(|run| run.list.iter().map(|(key, _)| *key)).collect();
+        wait_until(&format!("all records of {} to be stored", agent.setup.host), limit, || {
+            agent.check();
+            self.check();
+            let stored = self.stored();
+            absent.retain(|key| !stored.has(&agent.setup.host, *key));
+            if !absent.is_empty() {
+                pass_time(Duration::from_millis(200));
+            }
+            absent.is_empty()
+        });
     }
 
     pub fn stored(&self) -> Stored {

@@ -16,6 +16,7 @@ pub mod oracle;
 pub mod proxy;
 pub mod python;
 pub mod random;
+pub mod said;
 pub mod scripted_broker;
 pub mod scripted_hub;
 pub mod sub;

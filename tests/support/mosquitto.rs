@@ -91,6 +91,16 @@ impl Mosquitto {
         command
     }
 
+    /// Publishes at QoS 1 as this client; `args` are further ones of `mosquitto_pub`.
+    pub fn publish(&self, lab: &Lab, who: &Identity, topic: &str, payload: &[u8], args: &[&str]) {
+        let file = lab.path("payload");
+        std::fs::write(&file, payload).expect("own directory");
+        let mut command = self.client("mosquitto_pub", who);
+        let output = command.args(["-q", "1", "-t", topic, "-f"]).arg(&file).args(args).output();
+        let output = output.expect("mosquitto_pub starts");
+        assert!(output.status.success(), "mosquitto_pub to {topic}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
     fn log_path(&self) -> PathBuf {
         self.dir.join("mosquitto.log")
     }

@@ -12,11 +12,9 @@ mod world;
 use plant::Fault;
 use world::{Summary, World};
 
-const SEEDS: u64 = 1_000;
+use crate::support::number;
 
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().expect("a seed or a count is a number"))
-}
+const SEEDS: u64 = 1_000;
 
 fn run(seed: u64, fault: Option<Fault>) -> Result<Summary, String> {
     let mut world = World::new(seed, fault);

@@ -23,7 +23,7 @@ mod epoch;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
-mod tests;
+pub(in crate::hub) mod tests;
 mod verdict;
 
 use std::collections::BTreeMap;

@@ -12,7 +12,7 @@ pub(super) fn loss(epoch: u64, from: u64, to: Option<u64>) -> Loss {
 }
 
 /// Pending as (epoch, from, to).
-pub(super) fn status(epoch: u64, next_seq: u64, pending: &[(u64, u64, u64)]) -> Status {
+pub(in crate::hub) fn status(epoch: u64, next_seq: u64, pending: &[(u64, u64, u64)]) -> Status {
     Status {
         v: 1,
         state: State::Online,

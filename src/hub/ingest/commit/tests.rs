@@ -8,8 +8,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::hub::sinks::{SinkOptions, ndjson};
+use crate::hub::tracker;
 use crate::record::{Point, Tags};
-use crate::wire::{Lane, LossReason, PendingRange};
+use crate::wire::{Lane, LossReason};
 
 const WALL: i64 = 1_790_000_000_000;
 
@@ -54,24 +55,9 @@ fn loss(epoch: u64, from: u64, to: Option<u64>) -> Loss {
 }
 
 fn status(next_seq: u64, pending: &[(u64, u64)]) -> Status {
-    Status {
-        v: 1,
-        state: State::Online,
-        session: "s".to_owned(),
-        host: "edge-01".to_owned(),
-        site: "lab".to_owned(),
-        sent: 0,
-        version: "0".to_owned(),
-        epoch: 7,
-        next_seq,
-        pending: pending.iter().map(|&(from, to)| PendingRange { epoch: 7, from, to }).collect(),
-        backlog: 0,
-        oldest: None,
-        eta_s: None,
-        losses: Vec::new(),
-        level: "hub".to_owned(),
-        problems: Vec::new(),
-    }
+    let pending: Vec<_> = pending.iter().map(|&(from, to)| (7, from, to)).collect();
+    let (host, site, session) = ("edge-01".to_owned(), "lab".to_owned(), "s".to_owned());
+    Status { host, site, session, level: "hub".to_owned(), ..tracker::tests::status(7, next_seq, &pending) }
 }
 
 fn online(next_seq: u64, pending: &[(u64, u64)]) -> Item {
