@@ -226,7 +226,14 @@ fn check_count(what: &str, count: usize, max: usize) -> Result<(), DecodeError> 
     Ok(())
 }
 
+/// Bytes of a boot id, which readers keep for each host and write beside records.
+pub const MAX_BOOT_ID: usize = 64;
+
 fn check_envelope(envelope: &Envelope) -> Result<(), DecodeError> {
+    let boot = envelope.boot.len();
+    if boot > MAX_BOOT_ID {
+        return Err(DecodeError::Malformed(format!("boot: {boot} bytes, at most {MAX_BOOT_ID} are sensible")));
+    }
     for (what, level) in [("host", &envelope.host), ("site", &envelope.site)] {
         check_level(level).map_err(|e| DecodeError::Malformed(format!("{what}: {e}")))?;
     }

@@ -18,7 +18,7 @@ mod topic;
 pub use batch::{BatchHeader, batch_overhead, encode_batch, encode_record, transcode_json};
 pub use chunk::Chunk;
 pub use control::{Ack, Command, HubState, Reply};
-pub use decode::{DecodeError, DecodeLimits, decode_envelope};
+pub use decode::{DecodeError, DecodeLimits, MAX_BOOT_ID, decode_envelope};
 pub use envelope::{Envelope, Lane, Loss, LossReason};
 pub use frame::{COMPRESSES, compress};
 pub use payload::{

@@ -254,8 +254,10 @@ impl Ingest {
             Ok(Some(Message::Reply { host, hub, reply })) if hub == self.options.hub => self.replied(&host, &reply),
             Ok(_) => {}
             Err(Bad { reason, .. }) => {
-                let detail = format!(" (on {topic}, {} bytes)", payload.len());
-                let text = self.bad.say(&format!("a message was not used: {reason}"), &detail, now.mono);
+                // What differs from message to message is the sender's to choose, so it is cut, and does not make it news.
+                let (topic, reason) = (super::text::shown(&topic, 200), super::text::shown(&reason, 200));
+                let detail = format!(": {reason} (on {topic}, {} bytes)", payload.len());
+                let text = self.bad.say("a message was not used", &detail, now.mono);
                 text.inspect(|text| tracing::warn!("{text}"));
             }
         }

@@ -155,6 +155,12 @@ pub(super) struct AccountRow {
     last_ms: i64,
 }
 
+/// Of an [`AccountRow`], what is asked of many at a time.
+#[derive(Debug, Deserialize)]
+pub(super) struct LastHeard {
+    pub last_ms: i64,
+}
+
 impl From<&Account> for AccountRow {
     fn from(account: &Account) -> Self {
         let ranges = |set: &RangeSet| set.iter().map(|r| (*r.start(), *r.end())).collect::<Ranges>();

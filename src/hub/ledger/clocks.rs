@@ -15,14 +15,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::ranges::RangeSet;
 use crate::record::Record;
+use crate::wire::MAX_BOOT_ID;
 
 /// Boots that are remembered for each host.
 pub const MAX_BOOTS: usize = 64;
 /// Ranges of seqs that were stored as they came, for each boot and epoch; and epochs.
 const MAX_RANGES: usize = 64;
 const MAX_EPOCHS: usize = 8;
-/// A boot id longer than that is not one.
-const MAX_BOOT_ID: usize = 64;
 /// 2026-01-01: no agent is older.
 const FIRST_AGENT_MS: i64 = 1_767_225_600_000;
 /// An anchor is taken before it arrives; a day for clocks that are not ours.

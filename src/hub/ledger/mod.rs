@@ -20,8 +20,8 @@ use redb::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use self::account::AccountRow;
 pub use self::account::{Account, MAX_RANGES};
+use self::account::{AccountRow, LastHeard};
 pub use self::clocks::Times;
 pub use self::host::{HostRow, Told};
 
@@ -50,8 +50,8 @@ pub enum LedgerError {
     #[error("the ledger {0} was written by a newer holdover-hub (format {1}); upgrade this one")]
     Newer(PathBuf, u64),
     #[error(
-        "the ledger {path} cannot be read: {why}; restore it, or move it away: the hub then begins anew, and what hosts \
-         send again is stored twice"
+        "the ledger {path} cannot be read: {why}; move it away: the hub then begins anew, and what hosts send again is \
+         stored twice. Do not put an older copy in its place: what was stored since then would be cut from the files"
     )]
     Damaged { path: PathBuf, why: String },
     #[error("there is no ledger in {0}; has `holdover-hub ingest` run with this --dir?")]
@@ -89,7 +89,9 @@ impl Ledger {
     fn reopen(&mut self) -> Result<(), LedgerError> {
         self.forget_cache();
         let path = self.dir.join(LEDGER);
-        let db = if path.exists() { open_file(&path)? } else { create(&self.dir)? };
+        // An error is not an absence: a new ledger would take the place of the one that cannot be seen at present.
+        let unseen = |e: io::Error| LedgerError::Io { path: path.clone(), why: e.to_string() };
+        let db = if path.try_exists().map_err(unseen)? { open_file(&path)? } else { create(&self.dir)? };
         let facts = read(&db, &path, |txn| {
             let table = txn.open_table(FACTS)?;
             let text =
@@ -222,7 +224,7 @@ impl Draft<'_> {
             let mut known = Vec::new();
             for row in table.range((host, 0)..=(host, u64::MAX))? {
                 let (key, value) = row?;
-                let heard = decode::<AccountRow>(&path, value.value()).map_or(0, |row| Account::from(row).last_ms);
+                let heard = decode::<LastHeard>(&path, value.value()).map_or(0, |row| row.last_ms);
                 known.push((heard, key.value().1));
             }
             Ok(known)

@@ -5,7 +5,7 @@
 //! long files are kept is for whoever reads them.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -171,11 +171,12 @@ impl Ndjson {
         Ok(())
     }
 
-    /// The end of what is here: files of another ledger, if there are any.
+    /// The end of the whole lines that are here: files of another ledger, if there are any. A torn line was never
+    /// acknowledged, for what a ledger vouches for ends with its line.
     fn end(&self) -> Result<Position, SinkError> {
         let Some(name) = self.names()?.pop() else { return Ok(self.base.clone()) };
         let path = self.options.dir.join(name.to_string());
-        let len = std::fs::metadata(&path).map_err(failed("cannot look at", &path))?.len();
+        let len = whole_lines(&path).map_err(failed("cannot read the end of", &path))?;
         Ok(Position { name, len })
     }
 
@@ -215,6 +216,24 @@ impl Ndjson {
         names.sort_unstable_by_key(|name| name.number);
         Ok(names)
     }
+}
+
+/// Where the last whole line of a file ends.
+fn whole_lines(path: &Path) -> io::Result<u64> {
+    let mut file = File::open(path)?;
+    let mut end = file.metadata()?.len();
+    let mut block = vec![0; BUFFER];
+    while end > 0 {
+        let start = end.saturating_sub(BUFFER as u64);
+        let part = &mut block[..(end - start) as usize];
+        file.seek(SeekFrom::Start(start))?;
+        file.read_exact(part)?;
+        if let Some(at) = part.iter().rposition(|byte| *byte == b'\n') {
+            return Ok(start + at as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(0)
 }
 
 fn sync_dir(dir: &Path) -> Result<(), SinkError> {

@@ -36,6 +36,13 @@ fn refusal(message: &Json) -> String {
 }
 
 #[test]
+fn a_boot_id_is_short() {
+    let of = |len: usize| read(&with("/boot", json!("b".repeat(len))));
+    assert!(of(MAX_BOOT_ID).is_ok());
+    assert!(of(MAX_BOOT_ID + 1).unwrap_err().contains("boot: 65 bytes"));
+}
+
+#[test]
 fn unknown_fields_and_words_are_ignored_at_every_level() {
     let mut message = with("/future", json!({"a": [1, {"b": null}]}));
     message["records"][0]["future"] = json!([1, 2]);

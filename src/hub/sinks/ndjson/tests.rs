@@ -97,6 +97,20 @@ fn what_the_ledger_does_not_vouch_for_is_dropped_also_when_it_is_torn() {
 }
 
 #[test]
+fn a_torn_line_does_not_spoil_the_first_record_of_a_new_ledger() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sink = open(&options(dir.path())).unwrap();
+    let committed = batch(sink.as_mut(), None, 1..=3, now(0));
+    drop(sink);
+    let path = dir.path().join(committed.split(' ').next().unwrap());
+    let mut torn = OpenOptions::new().append(true).open(path).unwrap();
+    torn.write_all(&[b'{'; BUFFER + 10]).unwrap();
+    let mut sink = open(&options(dir.path())).unwrap();
+    batch(sink.as_mut(), None, 1..=2, now(1));
+    assert_eq!(seqs(dir.path()), (vec![1, 2, 3, 1, 2], 1), "stored twice, and every line whole");
+}
+
+#[test]
 fn a_batch_that_failed_is_dropped_by_the_next_in_the_same_process() {
     let dir = tempfile::tempdir().unwrap();
     let mut sink = open(&options(dir.path())).unwrap();
