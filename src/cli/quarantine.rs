@@ -7,16 +7,20 @@ use super::exit::{Exit, Failure};
 use super::outbox::{json, notes, time};
 use super::{load, output};
 use crate::agent;
-use crate::clock;
+use crate::clock::{self, Now};
 use crate::config::Config;
-use crate::outbox::FileDisk;
 use crate::outbox::quarantine::{self, Quarantined};
+use crate::outbox::{FileDisk, Outbox};
 
 pub fn run(args: &QuarantineArgs, out: &mut impl Write) -> Result<Exit, Failure> {
     match &args.command {
         QuarantineCommand::Ls(view) => ls(view, out),
-        QuarantineCommand::Retry(choice) => retry(choice, out),
-        QuarantineCommand::Drop(choice) => drop_values(choice, out),
+        QuarantineCommand::Retry(choice) => {
+            decide(choice, out, "have new seqs and will be sent when the agent runs", Outbox::retry_quarantined)
+        }
+        QuarantineCommand::Drop(choice) => {
+            decide(choice, out, "deleted; they stay declared lost", Outbox::drop_quarantined)
+        }
     }
 }
 
@@ -65,24 +69,17 @@ fn chosen(config: &Config, choice: &QuarantineChoice) -> Result<Vec<Quarantined>
     Ok(values)
 }
 
-fn retry(choice: &QuarantineChoice, out: &mut impl Write) -> Result<Exit, Failure> {
+/// Does it to what was chosen; `done` follows the number of records.
+fn decide(
+    choice: &QuarantineChoice,
+    out: &mut impl Write,
+    done: &str,
+    act: impl FnOnce(&mut Outbox, &[Quarantined], Now) -> Result<u64, String>,
+) -> Result<Exit, Failure> {
     let checked = load::config(&choice.config)?;
-    let values = chosen(&checked.config, choice)?;
-    let now = clock::now();
-    let records = agent::change_outbox(&checked.config, &load::root(&checked.config), now, |store| {
-        store.retry_quarantined(&values, now)
-    })?;
-    writeln!(out, "{records} records have new seqs and will be sent when the agent runs")?;
-    Ok(Exit::Ok)
-}
-
-fn drop_values(choice: &QuarantineChoice, out: &mut impl Write) -> Result<Exit, Failure> {
-    let checked = load::config(&choice.config)?;
-    let values = chosen(&checked.config, choice)?;
-    let now = clock::now();
-    let records = agent::change_outbox(&checked.config, &load::root(&checked.config), now, |store| {
-        store.drop_quarantined(&values, now)
-    })?;
-    writeln!(out, "{records} records deleted; they stay declared lost")?;
+    let config = &checked.config;
+    let (values, now) = (chosen(config, choice)?, clock::now());
+    let records = agent::change_outbox(config, &load::root(config), now, |store| act(store, &values, now))?;
+    writeln!(out, "{records} records {done}")?;
     Ok(Exit::Ok)
 }

@@ -8,10 +8,10 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 
 use super::ledger::{Account, HostRow, Ledger, LedgerError, View};
-use super::line::time_of;
+use super::line::{LossLine, time_of};
 use crate::clock::Now;
 use crate::ranges::RangeSet;
-use crate::wire::{Loss, LossReason, State};
+use crate::wire::{Loss, State};
 
 /// Ranges that one answer lists, of gaps and of losses each.
 const LISTED: usize = 10_000;
@@ -81,7 +81,7 @@ pub struct GapsDocument {
     /// Seqs in state `missing`, listed or not.
     pub missing: u64,
     pub gaps: Vec<GapDocument>,
-    pub losses: Vec<LossDocument>,
+    pub losses: Vec<LossLine>,
     /// Further ranges of both kinds.
     pub not_listed: usize,
 }
@@ -94,16 +94,6 @@ pub struct GapDocument {
     pub from: u64,
     pub to: u64,
     pub state: GapState,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LossDocument {
-    pub host: String,
-    pub site: String,
-    pub epoch: u64,
-    pub from: u64,
-    pub to: Option<u64>,
-    pub reason: LossReason,
 }
 
 impl Question {
@@ -193,7 +183,7 @@ impl GapsDocument {
                 self.not_listed += 1;
                 continue;
             }
-            self.losses.push(LossDocument { host: host.to_owned(), site: row.site.clone(), epoch, from, to, reason });
+            self.losses.push(LossLine { host: host.to_owned(), site: row.site.clone(), epoch, from, to, reason });
         }
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! Also the one-line text of each for people. Pure; text from the wire is made fit by [`super::text`].
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::summary::Summary;
 use super::text::shown;
@@ -83,7 +83,7 @@ pub enum GapWord {
 }
 
 /// Seqs that the host declared lost, as far as it is news.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LossLine {
     pub host: String,
     pub site: String,

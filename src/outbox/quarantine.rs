@@ -99,7 +99,10 @@ impl Outbox {
         for value in values {
             let (chunk, _) = read(&*self.disk, &value.file, value.epoch)
                 .map_err(|why| format!("{}: {why}", value.file.display()))?;
-            self.append(&[run_of(&chunk)], now).map_err(|error| error.to_string())?;
+            let appended = self.append(&[run_of(&chunk)], now).map_err(|error| error.to_string())?;
+            if appended.refused > 0 {
+                return Err(format!("it is full and keeps what it has; {} stays where it is", value.file.display()));
+            }
             records += u64::from(chunk.count);
             self.drop_quarantined(std::slice::from_ref(value), now)?;
         }
