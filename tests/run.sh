@@ -2,8 +2,8 @@
 # Every check of this repository, from a clean clone: format, lints, builds, and all tests, those against a real
 # mosquitto and the real programs included. Ends with the summary of `cargo test` and its exit code.
 #
-# Needs Rust (see rust-version in Cargo.toml) with rustfmt and clippy. What else is missing from Debian's packages it
-# installs when it runs as root, and names otherwise. Starts servers on 127.0.0.1 only, ends them, and leaves nothing
+# Needs Rust (see rust-version in Cargo.toml) with rustfmt and clippy, and root: containers are run, and what is missing
+# from Debian's packages is installed. Starts servers on 127.0.0.1 only, ends them, and leaves nothing
 # behind but target/. Further arguments go to `cargo test`: tests/run.sh -- scenarios::planted_loss
 set -eu
 cd "$(dirname "$0")/.."
@@ -57,16 +57,18 @@ install_missing() {
     echo "installing Debian packages: $missing"
     # The package would start a broker of its own; the tests start theirs.
     policy=/usr/sbin/policy-rc.d
+    made=
     if [ ! -e $policy ]; then
         printf '#!/bin/sh\nexit 101\n' >$policy
         chmod 755 $policy
+        made=yes
         trap 'rm -f /usr/sbin/policy-rc.d' EXIT
     fi
     apt-get update -qq || echo "apt-get update failed; trying with the package lists that are here"
     # shellcheck disable=SC2086
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
     trap - EXIT
-    grep -qs 'exit 101' $policy && rm -f $policy
+    [ -z "$made" ] || rm -f $policy
     still=$(packages_missing | tr '\n' ' ')
     [ -z "$still" ] || die "still missing after the installation: $still"
 }
@@ -74,6 +76,7 @@ install_missing() {
 stage "tools"
 command -v cargo >/dev/null || die "cargo is missing: install Rust from https://rustup.rs"
 cargo fmt --version >/dev/null 2>&1 || die "rustfmt is missing: rustup component add rustfmt"
+[ "$(id -u)" = 0 ] || die "needs root: images are run with podman (cargo test --features schema,demo does not need it)"
 cargo clippy --version >/dev/null 2>&1 || die "clippy is missing: rustup component add clippy"
 install_missing
 cargo --version
