@@ -8,15 +8,13 @@
 mod account;
 mod clocks;
 mod host;
+mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use redb::{
-    Builder, Database, DatabaseError, Durability, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable,
-    TableDefinition,
-};
+use redb::{Builder, Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, TableDefinition};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -24,6 +22,7 @@ pub use self::account::{Account, MAX_RANGES};
 use self::account::{AccountRow, LastHeard};
 pub use self::clocks::Times;
 pub use self::host::{HostRow, Told};
+pub use self::view::View;
 
 /// File name within the hub's directory.
 pub const LEDGER: &str = "ledger.redb";
@@ -135,7 +134,7 @@ impl Ledger {
         let path = self.dir.join(LEDGER);
         let Some(db) = &self.db else { return Err(LedgerError::Absent(self.dir.clone())) };
         let txn = db.begin_read().map_err(|e| failed(&path, redb::Error::from(e)))?;
-        Ok(View { path, txn, _db: None })
+        Ok(View::of(path, txn))
     }
 
     fn row<T: DeserializeOwned>(
@@ -293,67 +292,6 @@ impl Draft<'_> {
             txn.open_table(FACTS)?.insert(FACT_POSITION, position.as_bytes())?;
         }
         Ok(txn.commit()?)
-    }
-}
-
-/// The ledger at one moment.
-pub struct View {
-    path: PathBuf,
-    txn: ReadTransaction,
-    /// Closed with it, when the view opened it.
-    _db: Option<Held>,
-}
-
-#[expect(dead_code, reason = "held open, never looked at")]
-enum Held {
-    ReadOnly(ReadOnlyDatabase),
-    Repaired(Database),
-}
-
-impl View {
-    /// Reads the ledger of a hub that is not running.
-    pub fn open(dir: &Path) -> Result<Self, LedgerError> {
-        let path = dir.join(LEDGER);
-        if !path.exists() {
-            return Err(LedgerError::Absent(dir.to_owned()));
-        }
-        let unread = |e: redb::TransactionError| failed(&path, e.into());
-        let (txn, db) = match ReadOnlyDatabase::open(&path) {
-            Ok(db) => (db.begin_read().map_err(unread)?, Held::ReadOnly(db)),
-            // It was not closed in good order, and is repaired by being opened.
-            Err(DatabaseError::RepairAborted) => {
-                let db = open_file(&path)?;
-                (db.begin_read().map_err(unread)?, Held::Repaired(db))
-            }
-            Err(error) => return Err(unopened(&path, error)),
-        };
-        let view = Self { path, txn, _db: Some(db) };
-        let format = view.rows(|txn| Ok(txn.open_table(FACTS)?.get(FACT_FORMAT)?.map(|v| v.value().to_vec())))?;
-        check_format(&view.path, format.as_deref().and_then(|f| std::str::from_utf8(f).ok()))?;
-        Ok(view)
-    }
-
-    fn rows<T>(&self, read: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>) -> Result<T, LedgerError> {
-        read(&self.txn).map_err(|e| failed(&self.path, e))
-    }
-
-    /// Each host with its epochs, by name.
-    pub fn each(&self, mut visit: impl FnMut(&str, &HostRow, &[(u64, Account)])) -> Result<(), LedgerError> {
-        self.rows(|txn| {
-            let (hosts, epochs) = (txn.open_table(HOSTS)?, txn.open_table(EPOCHS)?);
-            for row in hosts.iter()? {
-                let (name, row) = row?;
-                let Some(host) = decode::<HostRow>(&self.path, row.value()) else { continue };
-                let mut accounts = Vec::new();
-                for row in epochs.range((name.value(), 0)..=(name.value(), u64::MAX))? {
-                    let (key, value) = row?;
-                    let account = decode::<AccountRow>(&self.path, value.value()).map(Account::from);
-                    accounts.extend(account.map(|account| (key.value().1, account)));
-                }
-                visit(name.value(), &host, &accounts);
-            }
-            Ok(())
-        })
     }
 }
 

@@ -1,3 +1,5 @@
+use redb::ReadableTable;
+
 use super::*;
 
 fn stored(ledger: &mut Ledger) -> Vec<(String, u64, u64)> {

@@ -1,0 +1,155 @@
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn delivery(epochs: &[(u64, &[RangeInclusive<u64>])]) -> Delivery {
+    let view = |(epoch, ranges): &(u64, &[RangeInclusive<u64>])| EpochView {
+        epoch: *epoch,
+        pending: ranges.iter().cloned().collect(),
+        next_seq: 1000,
+        in_doubt: false,
+    };
+    Delivery::new(epochs.iter().map(view).collect())
+}
+
+#[test]
+fn oldest_free_passes_over_claimed_and_unreadable_seqs() {
+    let mut d = delivery(&[(7, &[1..=10]), (8, &[5..=6])]);
+    d.claim(7, 1..=3);
+    assert_eq!(d.oldest_free(), Some((7, 4..=10)));
+    assert_eq!(d.unreadable(7, 4..=5), 2);
+    d.claim(7, 8..=8);
+    assert_eq!(d.oldest_free(), Some((7, 6..=7)));
+    d.claim(7, 6..=10);
+    assert_eq!(d.oldest_free(), Some((8, 5..=6)));
+    d.retry_unreadable();
+    assert_eq!(d.oldest_free(), Some((7, 4..=5)));
+    d.release(7, 1..=3);
+    assert_eq!(d.oldest_free(), Some((7, 1..=5)));
+}
+
+#[test]
+fn seqs_leave_pending_only_when_settled_or_gone() {
+    let mut d = delivery(&[(7, &[1..=10])]);
+    d.claim(7, 1..=5);
+    d.release(7, 1..=5);
+    assert_eq!(d.backlog(), 10);
+    d.settle(7, 1..=5);
+    d.gone(7, 9..=12);
+    assert_eq!(d.pending(7).iter().collect::<Vec<_>>(), vec![6..=8]);
+    assert!(!d.is_free(7, 1..=5) && d.is_free(7, 5..=6));
+}
+
+#[test]
+fn a_fragmenting_settlement_is_forgotten_beyond_the_bound() {
+    let mut d = delivery(&[(7, &[1..=20_000])]);
+    for seq in (2..20_000).step_by(2) {
+        d.settle(7, seq..=seq);
+    }
+    assert_eq!(d.range_count(), MAX_RANGES);
+    assert!(d.is_wanted(7, 19_998..=19_998), "kept pending: a duplicate later");
+    d.gone(7, 19_998..=19_998);
+    assert!(!d.is_wanted(7, 19_998..=19_998), "a loss is never forgotten");
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Append(u64),
+    Claim(u64, u64),
+    Release(u64, u64),
+    Settle(u64, u64),
+    Gone(u64, u64),
+    Unreadable(u64, u64),
+    Retry,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    (0u8..7, 1u64..60, 0u64..8).prop_map(|(kind, first, len)| match kind {
+        0 => Op::Append(len + 1),
+        1 => Op::Claim(first, first + len),
+        2 => Op::Release(first, first + len),
+        3 => Op::Settle(first, first + len),
+        4 => Op::Gone(first, first + len),
+        5 => Op::Unreadable(first, first + len),
+        _ => Op::Retry,
+    })
+}
+
+proptest! {
+    #[test]
+    fn behaves_as_three_sets_of_seqs(ops in proptest::collection::vec(op(), 0..60)) {
+        let mut d = delivery(&[(7, &[1..=10])]);
+        let (mut pending, mut claimed, mut hidden): (BTreeSet<u64>, BTreeSet<u64>, BTreeSet<u64>) =
+            ((1..=10).collect(), BTreeSet::new(), BTreeSet::new());
+        let mut next = 1000;
+        for op in ops {
+            match op {
+                Op::Append(n) => {
+                    d.appended(7, next..=next + n - 1);
+                    pending.extend(next..next + n);
+                    next += n;
+                }
+                Op::Claim(a, b) => { d.claim(7, a..=b); claimed.extend(a..=b); }
+                Op::Release(a, b) => { d.release(7, a..=b); claimed.retain(|s| !(a..=b).contains(s)); }
+                Op::Settle(a, b) => {
+                    let settled: Vec<u64> = d.settle(7, a..=b).into_iter().flatten().collect();
+                    prop_assert_eq!(settled, (a..=b).filter(|s| pending.contains(s)).collect::<Vec<_>>());
+                    pending.retain(|s| !(a..=b).contains(s));
+                    claimed.retain(|s| !(a..=b).contains(s));
+                }
+                Op::Gone(a, b) => { d.gone(7, a..=b); pending.retain(|s| !(a..=b).contains(s)); }
+                Op::Unreadable(a, b) => {
+                    d.unreadable(7, a..=b);
+                    hidden.extend((a..=b).filter(|s| pending.contains(s)));
+                }
+                Op::Retry => { d.retry_unreadable(); hidden.clear(); }
+            }
+            let free = pending.iter().find(|s| !claimed.contains(s) && !hidden.contains(s));
+            prop_assert_eq!(d.oldest_free().map(|(_, r)| *r.start()), free.copied());
+            for first in [1, 8, 30, 1000] {
+                let is_free = |s: &u64| pending.contains(s) && !claimed.contains(s) && !hidden.contains(s);
+                let run = (first..).take_while(is_free).last();
+                prop_assert_eq!(d.free_from(7, first).last(), run);
+            }
+            if let Some((_, range)) = d.oldest_free() {
+                prop_assert!(range.clone().all(|s| pending.contains(&s) && !claimed.contains(&s) && !hidden.contains(&s)));
+            }
+            prop_assert_eq!(d.backlog(), pending.len() as u64);
+            prop_assert_eq!(d.current(), Some((7, next)));
+        }
+    }
+}
+
+#[test]
+fn beyond_the_bound_older_epochs_are_forgotten_once_delivered() {
+    let mut d = Delivery::default();
+    for id in 1..=MAX_EPOCHS as u64 + 2 {
+        assert!(d.appended(id, 1..=3));
+        if id != 1 {
+            d.settle(id, 1..=3);
+        }
+    }
+    assert!(d.standing(1).is_some(), "not delivered");
+    assert!(d.standing(2).is_none() && d.standing(3).is_none(), "the oldest of those delivered");
+    assert!(d.standing(4).is_some(), "a hub may ask for it again");
+}
+
+#[test]
+fn summary_covers_everything_pending_within_its_bound() {
+    let many: Vec<_> = (0..50u64).map(|i| i * 10 + 1..=i * 10 + 3).collect();
+    let d = delivery(&[(1, &many), (2, &[1..=1]), (3, &many)]);
+    let summary = d.summary(16);
+    assert_eq!(summary.len(), 16);
+    for (epoch, range) in [(1, 491..=493), (2, 1..=1), (3, 1..=3), (3, 491..=493)] {
+        assert!(
+            summary.iter().any(|p| p.epoch == epoch && p.from <= *range.start() && p.to >= *range.end()),
+            "{epoch} {range:?} in {summary:?}"
+        );
+    }
+    assert_eq!(summary[0], PendingRange { epoch: 1, from: 1, to: 3 });
+    let crowd: Vec<_> = (1..=40).map(|id| (id, &many[..])).collect();
+    let summary = delivery(&crowd).summary(16);
+    assert_eq!((summary.len(), summary[0].epoch, summary[15].epoch), (16, 1, 40));
+}
