@@ -109,6 +109,51 @@ fn killed_hub_stores_every_record_once() {
     eprintln!("{} records in {} files, {acknowledged} acks", hub.stored().records.len(), hub.stored().files);
 }
 
+/// A backup put back, by somebody who means well. Files are closed often, so that it is about several.
+#[test]
+fn an_older_ledger_put_back_costs_no_acknowledged_record_and_none_is_stored_twice() {
+    let lab = Lab::new();
+    let broker = Mosquitto::start(&lab, "broker");
+    let mut hub = Hub::new(&lab, broker.port);
+    hub.args = vec!["--file-age".to_owned(), "1s".to_owned()];
+    hub.up();
+    hub.listening(1);
+    let mut agent = Agent::new(&lab, "edge-01", broker.port);
+    agent.up();
+    agent.wait_for_more(50);
+    wait_for_all(&mut hub, &mut agent);
+    hub.down();
+    let (ledger, copy) = (hub.dir.join("ledger.redb"), lab.path("backup.redb"));
+    std::fs::copy(&ledger, &copy).expect("a backup");
+    let before = hub.stored();
+    let acks = Sub::start(&lab, &broker, "%p", &["v1/+/+/ack/hub"]);
+    hub.up();
+    agent.wait_for_more(200);
+    wait_for_all(&mut hub, &mut agent);
+    hub.down();
+    let since = hub.stored();
+    assert!(since.files > before.files + 1, "only {} files: this has tested nothing", since.files);
+    assert!(assert_acks_within(&hub, &acks) > 0);
+    std::fs::copy(&copy, &ledger).expect("the backup put back");
+    hub.up();
+    agent.wait_for_more(50);
+    wait_for_all(&mut hub, &mut agent);
+    agent.down();
+    hub.down();
+    let after = hub.stored();
+    assert!(since.records.keys().all(|key| after.records.contains_key(key)), "records are gone");
+    assert_once(&hub);
+    assert_acks_within(&hub, &acks);
+    assert_eq!(hub.output(&["gaps"]).status.code(), Some(0));
+    eprintln!(
+        "{}, {}, {} records; {} files",
+        before.records.len(),
+        since.records.len(),
+        after.records.len(),
+        after.files
+    );
+}
+
 #[test]
 fn killed_agent_leaves_no_duplicate_in_the_files() {
     let mut random = Random::new("killed_agent_leaves_no_duplicate_in_the_files");

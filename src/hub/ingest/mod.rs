@@ -5,6 +5,7 @@
 //! Bounded: messages that are not committed are at most what the broker may send unacknowledged.
 
 mod acks;
+mod adopt;
 mod batch;
 mod commit;
 mod housekeeping;

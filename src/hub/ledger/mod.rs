@@ -49,8 +49,8 @@ pub enum LedgerError {
     #[error("the ledger {0} was written by a newer holdover-hub (format {1}); upgrade this one")]
     Newer(PathBuf, u64),
     #[error(
-        "the ledger {path} cannot be read: {why}; move it away: the hub then begins anew, and what hosts send again is \
-         stored twice. Do not put an older copy in its place: what was stored since then would be cut from the files"
+        "the ledger {path} cannot be read: {why}; move it away, or put an older copy in its place: the hub then reads from \
+         the record files beside it what they hold"
     )]
     Damaged { path: PathBuf, why: String },
     #[error("there is no ledger in {0}; has `holdover-hub ingest` run with this --dir?")]
