@@ -44,8 +44,8 @@ use crate::clock::{self, Now};
 use crate::uplink::transport::{AckToken, Received};
 use crate::wire::{DecodeLimits, Envelope, Lane, Reply, State, Status};
 
-/// Payload bytes of a batch, and of what waits behind it; above it no more is taken from the connection.
-const BATCH_BYTES: usize = 1 << 20;
+/// Memory of a batch, and of all that is not committed; above it no more is taken from the connection.
+const BATCH_BYTES: usize = 4 << 20;
 const WAITING_BYTES: usize = 8 << 20;
 /// So many messages are committed before the window ends when no more come: the broker may have reached its own limit.
 const ENOUGH: usize = 16;
@@ -245,7 +245,7 @@ impl Ingest {
         // Also for what is not used: acknowledgements keep the order of arrival.
         self.owed.extend(ack);
         self.first.get_or_insert(self.latest);
-        self.bytes += payload.len();
+        let before = self.batch.items.len();
         match read(&self.options.prefix, &topic, &payload, retain, &self.limits) {
             Ok(Some(Message::Data { envelope, proof, .. })) => self.data(envelope, topic, proof, now),
             Ok(Some(Message::Online(status))) => self.online(status, retain, now),
@@ -265,6 +265,7 @@ impl Ingest {
     }
 
     fn data(&mut self, envelope: Envelope, topic: String, proof: bool, now: Now) {
+        self.bytes += self.batch.items[before..].iter().map(Item::held).sum::<usize>();
         let Envelope { host, site, epoch, records, losses, .. } = &envelope;
         let seqs: Vec<u64> = records.iter().map(|record| record.seq).collect();
         let lane = if proof { Lane::Live } else { Lane::History };
