@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use holdover::wire::Lane;
 use serde_json::Value as Json;
 
 use crate::support::agent::{Agent, burst, trickle};
@@ -11,6 +12,7 @@ use crate::support::hub::{Hub, Stored};
 use crate::support::lab::Lab;
 use crate::support::mosquitto::Mosquitto;
 use crate::support::random::Random;
+use crate::support::said::batch;
 use crate::support::sub::Sub;
 use crate::support::witness::Witness;
 use crate::support::{PATIENCE, pass_time, read_lossy, wait_until};
@@ -152,6 +154,33 @@ fn an_older_ledger_put_back_costs_no_acknowledged_record_and_none_is_stored_twic
         after.records.len(),
         after.files
     );
+}
+
+/// What a host can bring about is said now and then, and libraries speak to those who ask.
+#[test]
+fn the_log_is_the_hubs_own_and_a_noisy_host_does_not_fill_it() {
+    let lab = Lab::new();
+    let broker = Mosquitto::start(&lab, "broker");
+    let mut hub = Hub::new(&lab, broker.port);
+    hub.verbose = false;
+    hub.up();
+    hub.listening(1);
+    let host = lab.client("edge-01");
+    for epoch in 1..=80 {
+        broker.publish(&lab, &host, "v1/lab/edge-01/m/cpu", &batch("edge-01", epoch, Lane::Live, 1..=3), &[]);
+    }
+    wait_until("all of it to be stored", PATIENCE, || hub.stored().records.len() == 240);
+    hub.down();
+    let log = read_lossy(&hub.log);
+    for what in ["the host has a new outbox", "more epochs than the ledger keeps"] {
+        assert!((1..=4).contains(&log.matches(what).count()), "{what}: {log}");
+    }
+    assert!(!log.contains("Uninited") && !log.contains("Job creator created"), "{log}");
+    hub.verbose = true;
+    hub.up();
+    hub.listening(2);
+    hub.down();
+    assert!(read_lossy(&hub.log).contains("tokio_cron_scheduler"), "and with --verbose it is there");
 }
 
 #[test]

@@ -1,16 +1,23 @@
 //! What the sink holds and the ledger does not know becomes known before the first batch: after a crash between the two
 //! commits, when an older ledger was put back, and when it was lost. A commit for each part, so that memory is bounded.
 
+use std::time::Duration;
+
 use super::options::IngestError;
 use crate::hub::ledger::{Draft, Ledger, LedgerError};
+use crate::hub::repeats::HostRepeats;
 use crate::hub::sinks::{Beyond, Found, Sink};
 
 pub(super) fn adopt(ledger: &mut Ledger, sink: &mut dyn Sink) -> Result<(), IngestError> {
+    let mut news = HostRepeats::default();
     let mut position = ledger.position()?.map(str::to_owned);
     while let Some(part) = sink.beyond(position.as_deref())? {
         let mut draft = ledger.draft()?;
         take(&mut draft, &part)?;
         draft.commit(&part.position)?;
+        for ((host, what), epoch) in ledger.take_forgotten() {
+            news.say(&host, what.text(), Duration::ZERO).inspect(|text| tracing::warn!(host, epoch, "{text}"));
+        }
         position = Some(part.position);
     }
     Ok(())
