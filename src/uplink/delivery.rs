@@ -15,7 +15,8 @@ use super::patience::Patience;
 use crate::ranges::RangeSet;
 use crate::wire::PendingRange;
 
-/// Beyond it a settled island is kept in `pending`: that costs a duplicate, never a record.
+/// Beyond it a settled island is kept, and what the broker has goes back to `pending`: both cost a duplicate, never a
+/// record. What was just taken may be two more; what the outbox recovered is its own to bound.
 pub const MAX_RANGES: usize = 4096;
 /// Epochs remembered, those with something to deliver aside: a hub may ask for their records again.
 const MAX_EPOCHS: usize = 64;
@@ -224,13 +225,19 @@ impl Delivery {
         if !settled.is_empty() {
             epoch.patience.renew();
         }
+        let before = epoch.range_count();
+        let kept = [&epoch.pending, &epoch.sent].map(|set| set.within(seqs.clone()).collect::<Vec<_>>());
         for set in [&mut epoch.pending, &mut epoch.sent, &mut epoch.again] {
             set.remove(seqs.clone());
         }
-        if self.range_count() > MAX_RANGES
+        // What is at the bound and does not grow goes on: else no settlement could ever bring it down.
+        if epoch.range_count() > before
+            && self.range_count() > MAX_RANGES
             && let Some(epoch) = self.epoch_mut(id)
         {
-            settled.iter().cloned().for_each(|r| epoch.pending.insert(r));
+            let [pending, sent] = kept;
+            pending.into_iter().for_each(|r| epoch.pending.insert(r));
+            sent.into_iter().for_each(|r| epoch.sent.insert(r));
         }
         settled
     }
@@ -238,17 +245,27 @@ impl Delivery {
     /// The broker has taken them, which settles nothing here: a hub has to acknowledge them. The claim ends with it.
     pub fn taken(&mut self, id: u64, seqs: RangeInclusive<u64>) {
         self.release(id, seqs.clone());
-        let count = self.range_count();
         let Some(epoch) = self.epoch_mut(id) else { return };
         let taken: Vec<_> = epoch.pending.within(seqs.clone()).collect();
         epoch.pending.remove(seqs.clone());
-        epoch.again.remove(seqs);
+        epoch.again.remove(seqs.clone());
         epoch.patience.restart();
         taken.into_iter().for_each(|range| epoch.sent.insert(range));
-        let excess = (count + 2).saturating_sub(MAX_RANGES);
-        let room = epoch.sent.range_count().saturating_sub(excess);
-        // Sent again, and then one range with their neighbours.
-        epoch.sent.forget_smallest(room).into_iter().for_each(|range| epoch.pending.insert(range));
+        while self.range_count() > MAX_RANGES && self.send_again(id, &seqs) {}
+    }
+
+    /// Makes the newest stretch that the broker has, and that touches a pending one, pending with it: one that stands alone
+    /// would save no range. Never what was just taken, and the oldest last: history goes on from there, and must get on.
+    fn send_again(&mut self, id: u64, taken: &RangeInclusive<u64>) -> bool {
+        let Some(Epoch { pending, sent, .. }) = self.epoch_mut(id) else { return false };
+        let touches = |r: &RangeInclusive<u64>| {
+            let (before, behind) = (r.start().saturating_sub(1), r.end().saturating_add(1));
+            (pending.contains(before) || pending.contains(behind)) && !(r.contains(taken.start()))
+        };
+        let Some(found) = sent.iter().rev().find(touches) else { return false };
+        sent.remove(found.clone());
+        pending.insert(found);
+        true
     }
 
     /// A hub has asked for these drawn seqs. What is pending will come anyway. Returns how many will come because of this.

@@ -42,6 +42,8 @@ impl Default for Limits {
 pub enum CloseReason {
     /// It never came about: name not found, refused, TLS, CONNACK with an error.
     Connect(String),
+    /// It never came about, because the broker keeps no retained messages and the will was to be one.
+    NoRetain(String),
     /// The broker sent DISCONNECT with this reason code.
     Server { code: u8, text: String },
     /// It was there and broke, perhaps for what was sent: end of stream, reset, protocol error, PUBACKs

@@ -366,7 +366,7 @@ impl Uplink {
         if let Some(url) = self.link.try_connect(now.mono) {
             let session = self.heartbeat.new_session(&mut self.rng);
             let payload = self.offline_payload(&session);
-            let will = Will { topic: self.settings.topics.status(), payload, retain: true };
+            let will = Will { topic: self.settings.topics.status(), payload, retain: self.link.retains() };
             return Some(Action::Connect { url, session, will });
         }
         self.link.up()?;

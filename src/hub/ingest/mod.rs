@@ -5,6 +5,7 @@
 //! Bounded: messages that are not committed are at most what the broker may send unacknowledged.
 
 mod acks;
+mod adopt;
 mod batch;
 mod commit;
 mod housekeeping;
@@ -37,14 +38,14 @@ use self::writer::{Outcome, Writer};
 use super::ledger::Ledger;
 use super::link::{Link, LinkEvent};
 use super::read::{Bad, Message, read};
-use super::repeats::Repeats;
+use super::repeats::{HostRepeats, Repeats};
 use super::tracker::{Finding, Tracker};
 use crate::clock::{self, Now};
 use crate::uplink::transport::{AckToken, Received};
 use crate::wire::{DecodeLimits, Envelope, Lane, Reply, State, Status};
 
-/// Payload bytes of a batch, and of what waits behind it; above it no more is taken from the connection.
-const BATCH_BYTES: usize = 1 << 20;
+/// Memory of a batch, and of all that is not committed; above it no more is taken from the connection.
+const BATCH_BYTES: usize = 4 << 20;
 const WAITING_BYTES: usize = 8 << 20;
 /// So many messages are committed before the window ends when no more come: the broker may have reached its own limit.
 const ENOUGH: usize = 16;
@@ -118,6 +119,8 @@ struct Ingest {
     stalled: Repeats,
     failures: Repeats,
     bad: Repeats,
+    /// What a host can make us say.
+    news: HostRepeats,
 }
 
 impl Ingest {
@@ -157,6 +160,7 @@ impl Ingest {
             stalled: Repeats::default(),
             failures: Repeats::default(),
             bad: Repeats::default(),
+            news: HostRepeats::default(),
             options,
         })
     }
@@ -244,7 +248,7 @@ impl Ingest {
         // Also for what is not used: acknowledgements keep the order of arrival.
         self.owed.extend(ack);
         self.first.get_or_insert(self.latest);
-        self.bytes += payload.len();
+        let before = self.batch.items.len();
         match read(&self.options.prefix, &topic, &payload, retain, &self.limits) {
             Ok(Some(Message::Data { envelope, proof, .. })) => self.data(envelope, topic, proof, now),
             Ok(Some(Message::Online(status))) => self.online(status, retain, now),
@@ -261,6 +265,7 @@ impl Ingest {
                 text.inspect(|text| tracing::warn!("{text}"));
             }
         }
+        self.bytes += self.batch.items[before..].iter().map(Item::held).sum::<usize>();
     }
 
     fn data(&mut self, envelope: Envelope, topic: String, proof: bool, now: Now) {
@@ -274,14 +279,15 @@ impl Ingest {
         {
             self.resends.answered(host, site, &self.tracker.gaps(host), now.mono);
         }
-        report(host, &findings);
+        report(&mut self.news, host, &findings, now);
         self.note_site(host, site);
         self.batch.items.push(Item::Data { envelope, topic });
     }
 
     fn online(&mut self, status: Box<Status>, retain: bool, now: Now) {
         let Status { host, site, .. } = status.as_ref();
-        report(host, &self.tracker.heartbeat(host, &status, retain, now));
+        let findings = self.tracker.heartbeat(host, &status, retain, now);
+        report(&mut self.news, host, &findings, now);
         if !retain {
             self.resends.heartbeat(host, site, &self.tracker.gaps(host), now.mono);
         }
@@ -296,14 +302,11 @@ impl Ingest {
         }
     }
 
-    fn replied(&self, host: &str, reply: &Reply) {
+    fn replied(&mut self, host: &str, reply: &Reply) {
         if !reply.ok && self.resends.is_ours(&reply.id) {
             let why = reply.message.as_deref().unwrap_or("it does not say why");
-            tracing::warn!(
-                host,
-                "the host does not send again what it was asked for: {}",
-                super::text::shown(why, 200)
-            );
+            let text = self.news.say(host, "the host does not send again what it was asked for", clock::now().mono);
+            text.inspect(|text| tracing::warn!(host, why = super::text::shown(why, 200), "{text}"));
         }
     }
 
@@ -322,9 +325,14 @@ impl Ingest {
     }
 
     fn committed(&mut self, committed: Committed) {
-        let Committed { stored, duplicates, acks } = committed;
+        let Committed { stored, duplicates, acks, forgot } = committed;
         tracing::debug!(stored, duplicates, "committed");
         self.stalled.over();
+        let now = clock::now().mono;
+        for ((host, what), epoch) in forgot {
+            let text = self.news.say(&host, what.text(), now);
+            text.inspect(|text| tracing::warn!(host, epoch, "{text}"));
+        }
         let (owed, _) = self.committing.take().unwrap_or_default();
         owed.into_iter().for_each(|token| self.link.ack(token));
         acks.into_iter().for_each(|ack| self.acks.add(ack));
@@ -368,22 +376,26 @@ impl Ingest {
     }
 }
 
-/// What an operator should know of a host.
-fn report(host: &str, findings: &[Finding]) {
+/// What an operator should know of a host, which can bring about any number of it.
+fn report(news: &mut HostRepeats, host: &str, findings: &[Finding], now: Now) {
     let mut confirmed = 0;
+    let mut say = |what| news.say(host, what, now.mono);
     for finding in findings {
         match finding {
             Finding::NewEpoch { epoch, previous: Some(previous) } => {
-                tracing::info!(host, epoch, previous, "the host has a new outbox");
+                let text = say("the host has a new outbox");
+                text.inspect(|text| tracing::info!(host, epoch, previous, "{text}"));
             }
             Finding::Confirmed { seqs, .. } => confirmed += seqs.end() - seqs.start() + 1,
             Finding::Bound(bound) => {
-                tracing::warn!(host, ?bound, "the memory for tracking is full: some gaps are not asked for")
+                let text = say("the memory for tracking is full: some gaps are not asked for");
+                text.inspect(|text| tracing::warn!(host, ?bound, "{text}"));
             }
             _ => {}
         }
     }
     if confirmed > 0 {
-        tracing::warn!(host, records = confirmed, "missing, and two heartbeats neither promised nor declared them");
+        let text = say("missing, and two heartbeats neither promised nor declared them");
+        text.inspect(|text| tracing::warn!(host, records = confirmed, "{text}"));
     }
 }
