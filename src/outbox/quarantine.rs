@@ -133,7 +133,7 @@ impl Outbox {
     }
 
     /// Sets records aside: their bytes go to the quarantine directory (while it has room), their seqs are declared to the
-    /// other side.
+    /// other side. Also settled ones: they were sent again because somebody asked, who is told now why they do not come.
     pub fn quarantine(
         &mut self,
         epoch: u64,

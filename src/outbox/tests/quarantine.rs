@@ -45,6 +45,32 @@ fn retried_records_get_new_seqs_even_after_the_loss_was_confirmed_and_acknowledg
 }
 
 #[test]
+fn settled_records_that_are_refused_when_asked_for_again_are_declared_and_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut outbox, opened) = open(dir.path(), 0);
+    let epoch = opened.epoch;
+    outbox.append(&[run(2, 10), run(3, 10), run(1, 10)], at(0)).unwrap();
+    outbox.settle(epoch, &RangeSet::from_iter([1..=6]));
+    outbox.save(at(0)).unwrap();
+    let told = |losses: &[Loss]| losses.iter().map(|l| (l.from, l.to, l.count, l.reason)).collect::<Vec<_>>();
+    let declared = [(3, Some(5), 3, LossReason::Quarantined)];
+    assert_eq!(told(&outbox.quarantine(epoch, 3..=5, "refused", at(1)).unwrap()), declared);
+    sound(&outbox);
+    let identity = &outbox.identity()[0];
+    assert_eq!((identity.settled, identity.quarantined, identity.held.len()), (3, 3, 0));
+    drop(outbox);
+    let (mut outbox, opened) = open(dir.path(), 2);
+    assert_eq!(told(&opened.losses), declared, "durable, and told until it is confirmed");
+    outbox.settle_losses(&opened.losses);
+    // Whoever asks again is told again, and no broker is given what it refuses.
+    let loaded = outbox.load(epoch, 3..=5, 100_000, at(2));
+    assert_eq!((loaded.chunks.len(), told(&loaded.losses)), (0, declared.to_vec()));
+    let (values, _) = quarantine::list(&FileDisk, dir.path()).unwrap();
+    assert_eq!(outbox.retry_quarantined(&values, at(3)), Ok(3), "a person may send them again");
+    sound(&outbox);
+}
+
+#[test]
 fn dropped_records_stay_declared_and_are_not_listed() {
     let dir = tempfile::tempdir().unwrap();
     let (mut outbox, _, values) = set_aside(dir.path());
