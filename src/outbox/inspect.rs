@@ -136,6 +136,13 @@ fn unsettled_view(loss: &Loss) -> LossView {
     LossView { epoch, from, to, count, reason: word(loss.reason), t0, t1, settled: false }
 }
 
+/// The quarantined seqs of each epoch, oldest first, as last saved.
+pub(super) fn quarantined(disk: &dyn Disk, dir: &Path) -> Result<(Vec<(u64, RangeSet)>, Vec<String>), InspectError> {
+    let (_, mut epochs, notes) = gather(disk, dir)?;
+    epochs.sort_by_key(|epoch| epoch.ordinal);
+    Ok((epochs.into_iter().map(|epoch| (epoch.id, epoch.ledger.quarantined().clone())).collect(), notes))
+}
+
 /// What [`verify`] found.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Verified {

@@ -130,4 +130,25 @@ fn what_is_refused_when_a_hub_asks_for_it_again_is_declared_and_set_aside() {
     agent.down();
     hub.down();
     agent.verify_outbox();
+    without_its_value(&agent, &big);
+}
+
+/// One value is no longer kept: what is left of it can be seen, and done.
+fn without_its_value(agent: &Agent, big: &[Key]) {
+    let file = listed(agent)[0]["file"].as_str().expect("a file").to_owned();
+    std::fs::remove_file(file).expect("it was there");
+    let (epoch, seq) = big[0];
+    assert_eq!(listed(agent).iter().map(key).collect::<Vec<_>>(), big, "still listed");
+    let table = String::from_utf8_lossy(&agent.output(&["outbox", "quarantine", "ls"]).stdout).into_owned();
+    assert!(table.contains("(value no longer kept)"), "{table}");
+    let retry = agent.output(&["outbox", "quarantine", "retry", "--all"]);
+    let said = String::from_utf8_lossy(&retry.stderr).into_owned();
+    let remedy = format!("'holdover outbox quarantine drop {seq}-{seq} --epoch {epoch}'");
+    assert!(retry.status.code() == Some(1) && said.contains("no longer kept") && said.contains(&remedy), "{retry:?}");
+    assert!(String::from_utf8_lossy(&retry.stdout).contains("have new seqs"), "the others are sent again: {retry:?}");
+    assert_eq!(listed(agent).iter().map(key).collect::<Vec<_>>(), big[..1]);
+    assert_eq!(code(agent, &["retry", &seq.to_string()]), Some(1));
+    assert_eq!(code(agent, &["drop", &seq.to_string()]), Some(0));
+    assert!(listed(agent).is_empty());
+    agent.verify_outbox();
 }
