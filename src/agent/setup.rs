@@ -119,6 +119,7 @@ pub fn start(config: &Config, config_hash: &str, root: HostRoot, rng_seed: u64) 
         stop_timeout: config.agent.stop_timeout,
         host: identity.host,
         unstored: 0,
+        flushed: false,
     })
 }
 

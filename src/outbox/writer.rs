@@ -63,6 +63,8 @@ pub enum Event {
     Recovered,
     /// Every 10 s.
     Stats(Stats),
+    /// What was handed over before a [`Handle::flush`] is committed, and told; or the disk refused it.
+    Flushed,
     /// The directory could not be used at the start, and now can: what was found in it.
     Opened(Box<Opened>),
 }
@@ -175,6 +177,9 @@ impl Writer {
             self.reopen(now);
             self.turn(work, now);
             self.maintain(clock::now(), flush);
+            if flush {
+                self.send(Event::Flushed);
+            }
             if stop {
                 break;
             }

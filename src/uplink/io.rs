@@ -103,7 +103,7 @@ pub enum Input {
     },
     /// What other parts of the agent find wrong, one line each; replaces the former list.
     Problems(Vec<String>),
-    /// Finish: no more data, wait for what is in flight, say goodbye.
+    /// Finish: no more data than what waits to go live, wait for what is in flight, say goodbye.
     Stop,
 }
 

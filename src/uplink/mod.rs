@@ -370,8 +370,10 @@ impl Uplink {
             return Some(Action::Connect { url, session, will });
         }
         self.link.up()?;
-        if self.stopping.is_some() {
-            return self.farewell(now.mono);
+        if let Some(stopping) = self.stopping {
+            let in_time = stopping.farewell.is_none() && now.mono < stopping.deadline;
+            let live = if in_time { self.publish_live(now) } else { None };
+            return live.or_else(|| self.farewell(now.mono));
         }
         if self.subscription.take_due(now.mono) {
             return Some(Action::Subscribe(self.subscriptions()));
