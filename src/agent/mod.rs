@@ -187,6 +187,7 @@ impl Agent {
             Event::Opened(found) => {
                 self.opened();
                 let (epochs, hub) = (setup::epoch_views(&found), setup::hub_memory(&found));
+                self.delivery.handle(Input::Anchors(setup::anchors(&found)), now);
                 self.delivery.handle(Input::Opened { epochs, losses: found.losses, hub }, now);
             }
             Event::Flushed => self.flushed = true,

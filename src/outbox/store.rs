@@ -22,7 +22,7 @@ use crate::wire::{Loss, LossReason};
 
 /// At most so many notes, of at most so many bytes each.
 const MAX_NOTES: usize = 16;
-const MAX_NOTE: usize = 256;
+const MAX_NOTE: usize = 1024;
 
 /// The store. One per directory and process, used by one thread.
 pub struct Outbox {
@@ -272,7 +272,7 @@ impl Outbox {
         self.unsaved = true;
     }
 
-    /// Small facts of the agent that survive a restart (saved lazily with the state), at most 16 of 256 bytes.
+    /// Small facts of the agent that survive a restart (saved lazily with the state), at most 16 of 1 KiB.
     pub fn note(&self, key: &str) -> Option<&str> {
         self.notes.get(key).map(String::as_str)
     }

@@ -124,7 +124,8 @@ impl Uplink {
         now: Now,
     ) -> Envelope<'a> {
         let synced = self.context.as_ref().is_some_and(|c| c.synced);
-        Envelope { settings, topic, epoch, context, lane, synced, now }
+        let kept = self.anchors.of(&context.boot);
+        Envelope { settings, topic, epoch, context, lane, synced, kept, now }
     }
 
     /// Claims what is in the message and hands it over.

@@ -6,6 +6,7 @@
 //! socket (that is `transport`), the outbox, or a clock.
 
 mod acks;
+mod anchors;
 mod answers;
 pub mod backoff;
 mod commands;
@@ -40,6 +41,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use anchors::Anchors;
 pub use commands::Ticket;
 pub use io::{
     Action, CloseReason, Compression, Encoding, EpochView, Input, Limits, Message, Pace, Settings, Severity, Unheard,
@@ -117,6 +119,7 @@ pub struct Uplink {
     standard: Standard,
     subscription: Subscription,
     acks: Acks,
+    anchors: Anchors,
     /// Nothing has been published by this process before the present connection.
     first_connection: bool,
     commands: Commands,
@@ -178,6 +181,7 @@ impl Uplink {
             bucket: TokenBucket::new(settings.pace),
             squeeze: Squeeze::new(settings.compression),
             standard: Standard::new(settings.level, settings.hub),
+            anchors: settings.anchors.clone(),
             settings: Arc::new(settings),
             subscription: Subscription::default(),
             acks: Acks::default(),
@@ -230,6 +234,10 @@ impl Uplink {
                 self.standard.remember(hub);
                 self.repeat_acks(mono);
                 self.heartbeat.changed(mono);
+            }
+            Input::Anchors(kept) => {
+                let news = self.anchors.remember(kept);
+                self.keep_anchors(news);
             }
             Input::Connected(limits) => self.connected(limits, mono),
             Input::Progress => self.link.heard(mono),
