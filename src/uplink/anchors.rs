@@ -6,8 +6,11 @@
 
 use std::sync::Arc;
 
+use super::Uplink;
+use super::io::Action;
+use crate::clock::Now;
 use crate::record::ClockContext;
-use crate::wire::MAX_BOOT_ID;
+use crate::wire::{Chunk, MAX_BOOT_ID};
 
 /// Of the note, in bytes: some fourteen boots; of more the oldest are forgotten.
 const MAX_NOTE: usize = 960;
@@ -68,6 +71,19 @@ impl Anchors {
             self.boots.remove(0);
         }
         self.note()
+    }
+}
+
+impl Uplink {
+    /// These were made just now.
+    pub(super) fn learn_anchor(&mut self, chunks: &[Chunk], now: Now) {
+        let made_now = chunks.last().filter(|chunk| chunk.context.boot == self.settings.boot);
+        let news = made_now.and_then(|chunk| self.anchors.learn(&chunk.context, now.anchor()));
+        self.keep_anchors(news);
+    }
+
+    pub(super) fn keep_anchors(&mut self, news: Option<String>) {
+        self.out.extend(news.map(|value| Action::Note { key: Anchors::NOTE, value }));
     }
 }
 

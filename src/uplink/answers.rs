@@ -8,7 +8,6 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::anchors::Anchors;
 use super::evidence::Strike;
 use super::gate::Closed;
 use super::io::{Action, CloseReason, Limits, Severity, Unheard};
@@ -29,9 +28,7 @@ const LOSSES_HOLD: Duration = Duration::from_secs(60);
 
 impl Uplink {
     pub(super) fn appended(&mut self, collector: Arc<str>, chunks: Vec<Chunk>, now: Now) {
-        let made_now = chunks.last().filter(|chunk| chunk.context.boot == self.settings.boot);
-        let news = made_now.and_then(|chunk| self.anchors.learn(&chunk.context, now.anchor()));
-        self.keep_anchors(news);
+        self.learn_anchor(&chunks, now);
         let (now, wall_ms) = (now.mono, now.wall_ms);
         if let Some(first) = chunks.first().filter(|_| self.delivery.oldest_unsettled().is_none()) {
             self.oldest = Some((first.epoch, first.first, wall_ms));
@@ -48,10 +45,6 @@ impl Uplink {
         for run in self.live.push(collector, chunks) {
             self.release_run(&run);
         }
-    }
-
-    pub(super) fn keep_anchors(&mut self, news: Option<String>) {
-        self.out.extend(news.map(|value| Action::Note { key: Anchors::NOTE, value }));
     }
 
     /// New seqs, to go by history.

@@ -1,6 +1,6 @@
 //! Publishing: status and meta first, then live; and the way every publish takes into the window.
 //!
-//! P6 rests here and in `history.rs`: while a live run waits, no history message is emitted (but for one
+//! P6 rests here, in `history.rs` and in `trials.rs`: while a live run waits, no history message is emitted (but for one
 //! suspect, which has to be alone in flight).
 
 use std::sync::Arc;
