@@ -16,7 +16,7 @@ use crate::uplink::transport::{
     self, BrokerUrl, CloseKind, ConnectOptions, Connection, Credentials, Publish, PublishRefused, RETAIN_NOT_SUPPORTED,
     Received, Subscription, TransportEvent,
 };
-use crate::uplink::{Action, CloseReason, HubMemory, Input, Limits, Message, Severity, Ticket, Uplink, Will, reasons};
+use crate::uplink::{Action, CloseReason, Input, Limits, Message, Severity, Ticket, Uplink, Will, reasons};
 
 /// How long a DISCONNECT may take to leave.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -247,8 +247,8 @@ impl Delivery {
                 Action::Settle { epoch, seqs } => outbox.settle(epoch, seqs),
                 Action::SettleLosses(losses) => outbox.settle_losses(losses),
                 Action::Quarantine { epoch, seqs, reason } => outbox.quarantine(epoch, seqs, reason),
-                Action::Note { value } => {
-                    outbox.set_note(HubMemory::NOTE, value);
+                Action::Note { key, value } => {
+                    outbox.set_note(key, &value);
                     outbox.flush();
                 }
                 Action::BeginEpoch => outbox.begin_epoch(),

@@ -21,7 +21,7 @@ use crate::outbox::{self, FileDisk, HostIdError, writer};
 use crate::schedule::{self, Job, Scheduler};
 use crate::uplink::backoff::Reconnect;
 use crate::uplink::transport::tls::{self, IdentityFiles, Roots, TlsFiles};
-use crate::uplink::{self, HubMemory, Pace, Uplink};
+use crate::uplink::{self, Anchors, HubMemory, Pace, Uplink};
 use crate::wire::{Meta, TopicError, TopicScheme, VERSION, encode_payload};
 
 /// Covers DNS, TCP, TLS and CONNACK together.
@@ -100,7 +100,11 @@ pub fn start(config: &Config, config_hash: &str, root: HostRoot, rng_seed: u64) 
     let opening = writer::open(Arc::new(FileDisk), outbox_options(config, &identity), now)?;
     let found = opening.found().clone();
     let meta = encode_payload(&meta(config, &identity, &root, config_hash));
-    let settings = uplink::Settings { hub: hub_memory(&found), ..uplink_settings(config, &identity, topics, meta) };
+    let settings = uplink::Settings {
+        hub: hub_memory(&found),
+        anchors: anchors(&found),
+        ..uplink_settings(config, &identity, topics, meta)
+    };
     let uplink = Uplink::new(settings, epoch_views(&found), found.losses.clone(), rng_seed);
     announce(config, &identity, &found, &uplink);
     let mut report = Report::new(config.outbox.dir.clone(), now, opening.stats());
@@ -119,6 +123,7 @@ pub fn start(config: &Config, config_hash: &str, root: HostRoot, rng_seed: u64) 
         stop_timeout: config.agent.stop_timeout,
         host: identity.host,
         unstored: 0,
+        flushed: false,
     })
 }
 
@@ -264,6 +269,11 @@ pub fn forget_hub(store: &mut outbox::Outbox, now: Now) -> Result<(), String> {
 /// What the outbox remembers of hubs.
 pub(super) fn hub_memory(opened: &outbox::Opened) -> HubMemory {
     HubMemory::from_note(opened.notes.get(HubMemory::NOTE).map(String::as_str))
+}
+
+/// What the outbox remembers of the clocks of earlier boots.
+pub(super) fn anchors(opened: &outbox::Opened) -> Anchors {
+    Anchors::from_note(opened.notes.get(Anchors::NOTE).map(String::as_str))
 }
 
 pub(super) fn epoch_views(opened: &outbox::Opened) -> Vec<uplink::EpochView> {

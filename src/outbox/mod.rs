@@ -17,6 +17,7 @@
 mod ahead;
 mod append;
 mod disk;
+mod epoch;
 mod fault;
 mod found;
 mod host_id;

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::disk::{Disk, Entry};
+use super::epoch::Epoch;
 use super::fault::Fault;
 use super::losses::LossBook;
 use super::names::{self, EpochName};
 use super::state::{self, EpochState, State, StateFile};
-use super::store::{Epoch, OpenSegment, Outbox, Writing};
+use super::store::{OpenSegment, Outbox, Writing};
 use super::{OpenError, Opened, Options};
 use crate::clock::Now;
 use crate::ranges::RangeSet;

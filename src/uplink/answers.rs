@@ -28,6 +28,7 @@ const LOSSES_HOLD: Duration = Duration::from_secs(60);
 
 impl Uplink {
     pub(super) fn appended(&mut self, collector: Arc<str>, chunks: Vec<Chunk>, now: Now) {
+        self.learn_anchor(&chunks, now);
         let (now, wall_ms) = (now.mono, now.wall_ms);
         if let Some(first) = chunks.first().filter(|_| self.delivery.oldest_unsettled().is_none()) {
             self.oldest = Some((first.epoch, first.first, wall_ms));

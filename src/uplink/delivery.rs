@@ -7,98 +7,21 @@
 //! `resting` (suspects between two trials) only hide seqs from history for a while. Holds seqs, never bytes; at most
 //! [`MAX_RANGES`] ranges by settlement, whatever the backlog.
 
+mod epoch;
+
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::io::EpochView;
-use super::patience::Patience;
 use crate::ranges::RangeSet;
 use crate::wire::PendingRange;
+use epoch::Epoch;
 
 /// Beyond it a settled island is kept, and what the broker has goes back to `pending`: both cost a duplicate, never a
 /// record. What was just taken may be two more; what the outbox recovered is its own to bound.
 pub const MAX_RANGES: usize = 4096;
 /// Epochs remembered, those with something to deliver aside: a hub may ask for their records again.
 const MAX_EPOCHS: usize = 64;
-
-#[derive(Debug)]
-struct Epoch {
-    id: u64,
-    pending: RangeSet,
-    sent: RangeSet,
-    again: RangeSet,
-    claimed: RangeSet,
-    unreadable: RangeSet,
-    resting: RangeSet,
-    next_seq: u64,
-    /// The next seq when this process found the epoch.
-    born: u64,
-    /// Seqs beyond `next_seq` may have been drawn that nothing here knows of.
-    ends_in_doubt: bool,
-    /// Its seqs may be somebody else's too: nothing of it is sent any more.
-    doubted: bool,
-    /// With hubs, once it is over.
-    patience: Patience,
-}
-
-impl Epoch {
-    fn new(id: u64) -> Self {
-        let [pending, sent, again, claimed, unreadable, resting] = std::array::from_fn(|_| RangeSet::new());
-        Self {
-            id,
-            pending,
-            sent,
-            again,
-            claimed,
-            unreadable,
-            resting,
-            next_seq: 1,
-            born: 1,
-            ends_in_doubt: false,
-            doubted: false,
-            patience: Patience::default(),
-        }
-    }
-
-    /// The first stretch of seqs to be sent that nothing hides.
-    fn first_free(&self) -> Option<RangeInclusive<u64>> {
-        if self.doubted {
-            return None;
-        }
-        let in_set = |set: &RangeSet| set.iter().find_map(|r| self.first_free_in(r));
-        [&self.pending, &self.again].into_iter().filter_map(in_set).min_by_key(|r| *r.start())
-    }
-
-    fn is_wanted(&self, seqs: RangeInclusive<u64>) -> bool {
-        self.pending.intersects(seqs.clone()) || self.again.intersects(seqs)
-    }
-
-    /// The parts of `seqs` that are not settled.
-    fn unsettled(&self, seqs: &RangeInclusive<u64>) -> RangeSet {
-        self.pending.within(seqs.clone()).chain(self.sent.within(seqs.clone())).collect()
-    }
-
-    fn is_settled(&self) -> bool {
-        self.pending.is_empty() && self.sent.is_empty()
-    }
-
-    fn range_count(&self) -> usize {
-        [&self.pending, &self.sent, &self.again].into_iter().map(RangeSet::range_count).sum()
-    }
-
-    fn first_free_in(&self, range: RangeInclusive<u64>) -> Option<RangeInclusive<u64>> {
-        let (mut start, end) = range.into_inner();
-        while start <= end {
-            let hidden = [&self.claimed, &self.unreadable, &self.resting].map(|set| set.within(start..=end).next());
-            match hidden.into_iter().flatten().min_by_key(|r| *r.start()) {
-                Some(hit) if *hit.start() == start => start = hit.end() + 1,
-                Some(hit) => return Some(start..=hit.start() - 1),
-                None => return Some(start..=end),
-            }
-        }
-        None
-    }
-}
 
 /// What an epoch that a hub names is to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

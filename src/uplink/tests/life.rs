@@ -190,6 +190,27 @@ fn stop_waits_for_acks_then_says_offline_then_disconnects() {
 }
 
 #[test]
+fn what_waits_to_go_live_goes_before_the_goodbye_and_history_does_not() {
+    let limits = Limits { receive_max: 1, ..Limits::default() };
+    let mut b = Bench::connected(settings(), backlog(1, 100), limits);
+    let history = b.take_one("h");
+    b.append("cpu", vec![chunk(2, 100)]);
+    b.append("mem", vec![chunk(3, 100)]);
+    b.input(Input::Stop);
+    b.append("cpu", vec![chunk(4, 100)]);
+    assert!(b.seen.is_empty(), "there is place for one message");
+    b.ack(history.token, 0x97);
+    for topic in ["m/cpu", "m/mem"] {
+        let live = b.take_one(topic);
+        b.ack(live.token, 0);
+    }
+    let offline = b.take_one("status");
+    b.ack(offline.token, 0);
+    assert!(matches!(b.actions.last(), Some(Action::Disconnect { clean: true })));
+    assert_eq!((b.settled(), b.uplink.pending(EPOCH).len()), (vec![2, 3], 2));
+}
+
+#[test]
 fn stop_is_bounded_and_leaves_the_goodbye_to_the_will_when_it_must() {
     let mut b = Bench::connected(settings(), vec![], Limits { receive_max: 1, ..Limits::default() });
     b.append("cpu", vec![chunk(1, 100)]);
