@@ -9,7 +9,7 @@ use crate::hub::repeats::HostRepeats;
 use crate::hub::sinks::{Beyond, Found, Sink};
 
 pub(super) fn adopt(ledger: &mut Ledger, sink: &mut dyn Sink) -> Result<(), IngestError> {
-    let mut news = HostRepeats::default();
+    let (mut news, mut lines) = (HostRepeats::default(), 0);
     let mut position = ledger.position()?.map(str::to_owned);
     while let Some(part) = sink.beyond(position.as_deref())? {
         let mut draft = ledger.draft()?;
@@ -18,7 +18,11 @@ pub(super) fn adopt(ledger: &mut Ledger, sink: &mut dyn Sink) -> Result<(), Inge
         for ((host, what), epoch) in ledger.take_forgotten() {
             news.say(&host, what.text(), Duration::ZERO).inspect(|text| tracing::warn!(host, epoch, "{text}"));
         }
+        lines += part.rows.len();
         position = Some(part.position);
+    }
+    if lines > 0 {
+        tracing::info!(lines, "the files held what the ledger did not know: it is stored, and known now");
     }
     Ok(())
 }

@@ -62,7 +62,6 @@ fn part(dir: &Path, at: &Position, newest: bool) -> Result<Option<Beyond>, SinkE
     let sync = || File::open(&path)?.sync_all();
     sync().map_err(failed("cannot sync", &path))?;
     sync_dir(dir)?;
-    tracing::info!(file = %path.display(), records = rows.len(), "records that the ledger did not know are stored here");
     let position = Position { name: at.name.clone(), len: end }.to_string();
     Ok(Some(Beyond { rows, since_ms: at.name.made_ms, position }))
 }
