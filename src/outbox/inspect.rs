@@ -131,10 +131,9 @@ fn unsettled_view(loss: &Loss) -> LossView {
     LossView { epoch, from, to, count, reason: word(loss.reason), t0, t1, settled: false }
 }
 
-/// The quarantined seqs of each epoch, oldest first, as last saved.
-pub(super) fn quarantined(disk: &dyn Disk, dir: &Path) -> Result<(Vec<(u64, RangeSet)>, Vec<String>), InspectError> {
-    let (_, mut epochs, notes) = gather(disk, dir)?;
-    epochs.sort_by_key(|epoch| epoch.ordinal);
+/// The quarantined seqs by epoch, as last saved; and notes.
+pub(super) fn quarantined(disk: &dyn Disk, dir: &Path) -> Result<(BTreeMap<u64, RangeSet>, Vec<String>), InspectError> {
+    let (_, epochs, notes) = gather(disk, dir)?;
     Ok((epochs.into_iter().map(|epoch| (epoch.id, epoch.ledger.quarantined().clone())).collect(), notes))
 }
 

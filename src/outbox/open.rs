@@ -62,7 +62,7 @@ impl Outbox {
         let mut opening = Opening::new(&*disk, &options).map_err(&unavailable)?;
         let epochs = opening.epochs(now).map_err(&unavailable)?;
         let Opening { state, problems, markers, readers, losses, .. } = opening;
-        let last_wall_ms = state.wall_ms;
+        let last_wall_ms = state.wall_ms.max(state.vouched_ms);
         let mut outbox = Self {
             _lock: lock,
             epochs,
@@ -71,6 +71,7 @@ impl Outbox {
             next: None,
             state: StateFile::new(&dir),
             notes: state.notes,
+            vouched_ms: state.vouched_ms,
             book: LossBook::new(state.losses),
             told: BTreeMap::new(),
             owed: Vec::new(),

@@ -38,6 +38,8 @@ pub struct Outbox {
     pub(super) next: Option<NextSegment>,
     pub(super) state: StateFile,
     pub(super) notes: BTreeMap<String, String>,
+    /// See [`Outbox::vouch`].
+    pub(super) vouched_ms: i64,
     pub(super) book: LossBook,
     /// What the other side has confirmed of losses, by epoch; only to finish merged entries.
     pub(super) told: BTreeMap<u64, RangeSet>,
@@ -197,6 +199,12 @@ impl Outbox {
         self.unsaved = true;
     }
 
+    /// A time service vouches for the wall clock. Saved with the state: a wrong clock does not take it back, however often
+    /// it is saved.
+    pub fn vouch(&mut self, now: Now) {
+        self.vouched_ms = now.wall_ms;
+    }
+
     /// Small facts of the agent that survive a restart (saved lazily with the state), at most 16 of 1 KiB.
     pub fn note(&self, key: &str) -> Option<&str> {
         self.notes.get(key).map(String::as_str)
@@ -271,6 +279,7 @@ impl Outbox {
         self.last_save = now.mono;
         let state = State {
             wall_ms: now.wall_ms,
+            vouched_ms: self.vouched_ms,
             // One without a file was never begun: the next start would take it for gone.
             epochs: self.epochs.iter().filter(|e| e.next > 1 || !e.segments.is_empty()).map(Epoch::state).collect(),
             losses: self.book.all().to_vec(),

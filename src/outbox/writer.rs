@@ -244,6 +244,9 @@ impl Writer {
         let (runs, sizes): (Vec<Run>, Vec<usize>) = runs.into_iter().unzip();
         match outbox.append(&runs, now) {
             Ok(appended) => {
+                if runs.last().is_some_and(|run| run.context.synced) {
+                    outbox.vouch(now);
+                }
                 self.shared.inbox().bytes -= sizes.iter().sum::<usize>();
                 if let Some(witness) = &mut self.witness {
                     appended.runs.iter().flat_map(|(_, chunks)| chunks).for_each(witness);
