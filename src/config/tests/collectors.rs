@@ -156,7 +156,7 @@ fn programs_are_resolved_and_their_absence_is_a_warning() {
     assert!(warnings(&absent)[0].contains("backup.sh: No such file"), "{:?}", absent.warnings);
     let What::Exec(exec) = &find(&absent, "backup").what else { panic!("a program") };
     assert_eq!(exec.argv, [script.to_string_lossy().replace("/./", "/"), "--all".to_owned(), String::new()]);
-    assert_eq!((exec.format, exec.max_output), (Format::Influx, 256 << 10));
+    assert_eq!((exec.format, exec.max_output), (Format::from_name("influx").unwrap(), 256 << 10));
     std::fs::write(&script, "#!/bin/sh\n").unwrap();
     for (mode, expected) in
         [(0o644, Some("is not executable")), (0o777, Some("every user of this host may change")), (0o755, None)]

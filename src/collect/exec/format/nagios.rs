@@ -1,0 +1,155 @@
+//! Output of monitoring plugins (Nagios, Icinga, monitoring-plugins): a status line, longer text, performance data, and
+//! the exit code as the state: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
+//!
+//! Names are Telegraf's, so that its boards can be used: a record `nagios_state` with `state`, `service_output` and
+//! `long_service_output`, and a record `nagios` for each item of performance data, tagged `perfdata` and `unit`.
+//! Beside them a tag `collector` says which check it was. A run that did not end with a state is UNKNOWN, and its
+//! failure is recorded too. Bytes that are no UTF-8 are replaced: a check's state is never lost for its text.
+
+use std::borrow::Cow;
+
+use super::reading::{self, Reading};
+use super::{Likeness, Output, Spec, perfdata};
+use crate::record::{Point, Value};
+
+pub(super) const SPEC: Spec = Spec {
+    name: "nagios",
+    about: "output of a monitoring plugin: text | performance data, with the exit code as the state",
+    exit_is_data: true,
+    detect,
+    parse,
+};
+
+const UNKNOWN: i32 = 3;
+/// As much of the texts as is kept, in bytes; both fit one record.
+const MAX_OUTPUT: usize = 4 << 10;
+const MAX_LONG_OUTPUT: usize = 8 << 10;
+
+/// Where packages put plugins.
+const FOLDERS: [&str; 3] = ["/nagios/plugins/", "/monitoring-plugins/", "/nagios/libexec/"];
+/// How a status line names a state; the position is the exit code.
+const STATES: [&[&str]; 4] = [&["OK"], &["WARNING", "WARN"], &["CRITICAL", "CRIT"], &["UNKNOWN"]];
+/// A status word is one of the first few: `DISK OK - ..`, `WARNING: ..`, `SSL CERT CRITICAL - ..`.
+const STATUS_WITHIN: usize = 4;
+
+fn detect(output: &Output<'_>) -> Likeness {
+    let Some((_, first)) = output.lines().next() else { return Likeness::No };
+    let first = String::from_utf8_lossy(first);
+    let state = output.exit.and_then(|code| STATES.get(usize::try_from(code).ok()?));
+    if is_plugin(output.program) {
+        return Likeness::Probably;
+    }
+    match (state, first.split_once('|')) {
+        (Some(_), Some((_, data))) if perfdata::is_plain(data) => Likeness::Probably,
+        (Some(state), _) if words(&first).take(STATUS_WITHIN).any(|word| state.contains(&word)) => Likeness::Perhaps,
+        _ => Likeness::No,
+    }
+}
+
+fn words(line: &str) -> impl Iterator<Item = &str> {
+    line.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty())
+}
+
+/// By its name, `check_http`, or where it lies.
+fn is_plugin(program: &str) -> bool {
+    let name = program.rsplit('/').next().unwrap_or(program);
+    name.starts_with("check_") || FOLDERS.iter().any(|folder| program.contains(folder))
+}
+
+fn parse(output: &Output<'_>, reading: &mut Reading<'_>) {
+    // A plugin that came to its end has said all it had to say, also with an exit code and without a line feed.
+    let said = String::from_utf8_lossy(if output.exit.is_some() { output.stdout } else { output.complete() });
+    let parts = Parts::of(&said);
+    // First of all, so that no amount of performance data can crowd it out.
+    let state = state(output, &parts, reading);
+    if let Err(reason) = reading.add(Ok(state)) {
+        reading.refuse_all(reason);
+    }
+    for (at, data) in parts.data {
+        items(at, data, reading);
+    }
+}
+
+fn state(output: &Output<'_>, parts: &Parts<'_>, reading: &Reading<'_>) -> Point {
+    let code = output.exit.filter(|code| (0..=UNKNOWN).contains(code)).unwrap_or(UNKNOWN);
+    let mut point = named("nagios_state", reading);
+    point.fields.insert("state".into(), Value::int(code.into()));
+    let text = reading::cut(parts.output, MAX_OUTPUT);
+    point.fields.insert("service_output".into(), Value::Str(text));
+    if !parts.long.is_empty() {
+        let text = reading::cut(&parts.long.join("\n"), MAX_LONG_OUTPUT);
+        point.fields.insert("long_service_output".into(), Value::Str(text));
+    }
+    point
+}
+
+fn named(name: &'static str, reading: &Reading<'_>) -> Point {
+    let mut point = reading.defaults().point();
+    let collector = std::mem::replace(&mut point.name, name.into());
+    point.tags.insert("collector".into(), collector);
+    point
+}
+
+/// All items of one piece of performance data.
+fn items(at: usize, mut data: &str, reading: &mut Reading<'_>) {
+    while let Some((item, rest)) = perfdata::next(data) {
+        let text = data.as_bytes();
+        data = rest;
+        let item = match item {
+            Ok(Some(item)) => item,
+            Ok(None) => continue,
+            Err(reason) => {
+                reading.refuse(at, text, reason);
+                continue;
+            }
+        };
+        let mut point = named("nagios", reading);
+        let (fields, problem) = item.fields();
+        point.fields = fields;
+        point.tags.insert("perfdata".into(), Cow::Owned(item.label));
+        if !item.unit.is_empty() {
+            point.tags.insert("unit".into(), Cow::Owned(item.unit.to_owned()));
+        }
+        reading.line(at, text, Ok(point));
+        if let Some(problem) = problem {
+            reading.refuse(at, text, problem);
+        }
+    }
+}
+
+/// `output | data`, then lines of long output up to one with a `|`, after which all is data. Plugins that put a `|`
+/// into each line of their long output are understood too.
+struct Parts<'a> {
+    output: &'a str,
+    long: Vec<&'a str>,
+    data: Vec<(usize, &'a str)>,
+}
+
+impl<'a> Parts<'a> {
+    fn of(said: &'a str) -> Self {
+        let mut lines = said.lines().zip(1..);
+        let (first, at) = lines.next().unwrap_or(("", 1));
+        let (output, data) = split(first);
+        let mut parts = Parts { output, long: Vec::new(), data: data.map(|data| (at, data)).into_iter().collect() };
+        let mut only_data = false;
+        for (line, at) in lines {
+            match split(line) {
+                (text, Some(data)) => {
+                    only_data = true;
+                    parts.long.extend(Some(text).filter(|text| !text.is_empty()));
+                    parts.data.push((at, data));
+                }
+                (data, None) if only_data => parts.data.push((at, data)),
+                (text, None) => parts.long.push(text),
+            }
+        }
+        while parts.long.last().is_some_and(|line| line.is_empty()) {
+            parts.long.pop();
+        }
+        parts
+    }
+}
+
+fn split(line: &str) -> (&str, Option<&str>) {
+    line.split_once('|').map_or((line.trim(), None), |(text, data)| (text.trim(), Some(data)))
+}
