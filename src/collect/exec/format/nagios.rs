@@ -150,6 +150,10 @@ impl<'a> Parts<'a> {
     }
 }
 
+/// Text and data. What follows a `|` without a single `=` is text: many a plugin quotes a line of somebody's log.
 fn split(line: &str) -> (&str, Option<&str>) {
-    line.split_once('|').map_or((line.trim(), None), |(text, data)| (text.trim(), Some(data)))
+    match line.split_once('|') {
+        Some((text, data)) if data.contains('=') || data.trim().is_empty() => (text.trim(), Some(data)),
+        _ => (line.trim(), None),
+    }
 }

@@ -1,5 +1,6 @@
 //! What is read from which text: the choice of format and the limits here, each format in a file of its own.
 
+mod documented;
 mod influx;
 mod json;
 mod nagios;

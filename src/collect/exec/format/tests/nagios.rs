@@ -72,6 +72,9 @@ fn performance_data_is_read_as_the_guidelines_and_plugins_have_it() {
         assert_eq!(shown(&points), [state(0, "OK"), format!("nagios{{collector=demo,{expected}")], "{data}");
         assert!(points.iter().all(|p| p.error.is_none()), "{data}: {points:?}");
     }
+    assert_eq!(shown(&plugin("OK - a | b\nc | d", 0)).len(), 1, "a `|` with no `=` behind it is text");
+    assert_eq!(shown(&plugin("OK - a | b\n", 0)), [state(0, "OK - a | b")]);
+    assert_eq!(shown(&plugin("OK |\n", 0)), [state(0, "OK")]);
     // A value that could not be had is none.
     assert_eq!(shown(&plugin("OK | a=U b=;1;2 c=3", 0))[1..], ["nagios{collector=demo,perfdata=c} value=3.0"]);
 }
