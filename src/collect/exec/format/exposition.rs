@@ -39,6 +39,8 @@ pub(super) struct Sample<'a> {
 }
 
 const BLANKS: [char; 2] = [' ', '\t'];
+/// More than a record may have tags; looking for one that is there twice stays cheap.
+const MAX_LABELS: usize = 100;
 
 pub(super) fn line(text: &str) -> Result<Line<'_>, String> {
     let text = text.trim_matches(BLANKS);
@@ -148,6 +150,9 @@ fn labels<'a>(
                     quote(after).ok_or_else(|| format!("the value of label `{label}` is not in quotes"))?;
                 if all.iter().any(|(other, _)| *other == label) {
                     return Err(format!("label `{label}` is there twice"));
+                }
+                if all.len() >= MAX_LABELS {
+                    return Err(format!("more than {MAX_LABELS} labels"));
                 }
                 all.push((label, value));
                 rest = after;

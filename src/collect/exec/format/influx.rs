@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use super::reading::{self, Defaults, Reading};
+use super::reading::{self, Defaults, MAX_FIELDS, MAX_TAGS, Reading};
 use super::{Likeness, Output, Spec};
 use crate::record::{Point, Value};
 
@@ -68,6 +68,10 @@ fn tag<'a>(text: &'a str, point: &mut Point) -> Result<&'a str, String> {
         return Err(format!("`=` in the value of tag `{name}` must be written `\\=`"));
     }
     point.tags.insert(Cow::Owned(name), Cow::Owned(value));
+    // Here already, so that no line takes more memory than a record may have.
+    if point.tags.len() > MAX_TAGS {
+        return Err(format!("more than {MAX_TAGS} tags"));
+    }
     Ok(after)
 }
 
@@ -78,6 +82,9 @@ fn field<'a>(text: &'a str, point: &mut Point) -> Result<&'a str, String> {
     let (value, after) =
         value(after).ok_or_else(|| format!("the value of field `{name}` is no number, boolean or \"string\""))?;
     point.fields.insert(Cow::Owned(name), value);
+    if point.fields.len() > MAX_FIELDS {
+        return Err(format!("more than {MAX_FIELDS} fields"));
+    }
     Ok(after)
 }
 

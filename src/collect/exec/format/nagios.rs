@@ -59,26 +59,34 @@ fn is_plugin(program: &str) -> bool {
 fn parse(output: &Output<'_>, reading: &mut Reading<'_>) {
     // A plugin that came to its end has said all it had to say, also with an exit code and without a line feed.
     let said = String::from_utf8_lossy(if output.exit.is_some() { output.stdout } else { output.complete() });
-    let parts = Parts::of(&said);
     // First of all, so that no amount of performance data can crowd it out.
-    let state = state(output, &parts, reading);
+    let state = state(output, &said, reading);
     if let Err(reason) = reading.add(Ok(state)) {
         reading.refuse_all(reason);
     }
-    for (at, data) in parts.data {
+    for (at, data) in pieces(&said).filter_map(|piece| Some((piece.at, piece.data?))) {
         items(at, data, reading);
     }
 }
 
-fn state(output: &Output<'_>, parts: &Parts<'_>, reading: &Reading<'_>) -> Point {
+fn state(output: &Output<'_>, said: &str, reading: &Reading<'_>) -> Point {
     let code = output.exit.filter(|code| (0..=UNKNOWN).contains(code)).unwrap_or(UNKNOWN);
     let mut point = named("nagios_state", reading);
     point.fields.insert("state".into(), Value::int(code.into()));
-    let text = reading::cut(parts.output, MAX_OUTPUT);
+    let mut texts = pieces(said).filter_map(|piece| piece.text);
+    let text = reading::cut(texts.next().unwrap_or_default(), MAX_OUTPUT);
     point.fields.insert("service_output".into(), Value::Str(text));
-    if !parts.long.is_empty() {
-        let text = reading::cut(&parts.long.join("\n"), MAX_LONG_OUTPUT);
-        point.fields.insert("long_service_output".into(), Value::Str(text));
+    let mut long = String::new();
+    for text in texts {
+        if long.len() > MAX_LONG_OUTPUT {
+            break;
+        }
+        long.push_str(text);
+        long.push('\n');
+    }
+    let long = long.trim_end_matches('\n');
+    if !long.is_empty() {
+        point.fields.insert("long_service_output".into(), Value::Str(reading::cut(long, MAX_LONG_OUTPUT)));
     }
     point
 }
@@ -117,37 +125,27 @@ fn items(at: usize, mut data: &str, reading: &mut Reading<'_>) {
     }
 }
 
-/// `output | data`, then lines of long output up to one with a `|`, after which all is data. Plugins that put a `|`
-/// into each line of their long output are understood too.
-struct Parts<'a> {
-    output: &'a str,
-    long: Vec<&'a str>,
-    data: Vec<(usize, &'a str)>,
+/// What a line holds.
+struct Piece<'a> {
+    at: usize,
+    text: Option<&'a str>,
+    data: Option<&'a str>,
 }
 
-impl<'a> Parts<'a> {
-    fn of(said: &'a str) -> Self {
-        let mut lines = said.lines().zip(1..);
-        let (first, at) = lines.next().unwrap_or(("", 1));
-        let (output, data) = split(first);
-        let mut parts = Parts { output, long: Vec::new(), data: data.map(|data| (at, data)).into_iter().collect() };
-        let mut only_data = false;
-        for (line, at) in lines {
-            match split(line) {
-                (text, Some(data)) => {
-                    only_data = true;
-                    parts.long.extend(Some(text).filter(|text| !text.is_empty()));
-                    parts.data.push((at, data));
-                }
-                (data, None) if only_data => parts.data.push((at, data)),
-                (text, None) => parts.long.push(text),
+/// `output | data`, then lines of long output up to one with a `|`, after which all is data. Plugins that put a `|`
+/// into each line of their long output are understood too. The first piece has a text, though it may be empty.
+fn pieces(said: &str) -> impl Iterator<Item = Piece<'_>> {
+    let lines = said.lines().zip(1..);
+    lines.scan(false, |only_data, (line, at)| {
+        let (text, data) = split(line);
+        Some(match data {
+            None if *only_data => Piece { at, text: None, data: Some(text) },
+            _ => {
+                *only_data = at > 1 && data.is_some();
+                Piece { at, text: Some(text).filter(|text| at == 1 || data.is_none() || !text.is_empty()), data }
             }
-        }
-        while parts.long.last().is_some_and(|line| line.is_empty()) {
-            parts.long.pop();
-        }
-        parts
-    }
+        })
+    })
 }
 
 /// Text and data. What follows a `|` without a single `=` is text: many a plugin quotes a line of somebody's log.

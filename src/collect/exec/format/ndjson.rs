@@ -6,13 +6,13 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
-use serde_json::Value as Json;
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
-use super::reading::{self, Defaults, Reading};
+use super::reading::{self, Defaults, MAX_FIELDS, MAX_KEY, MAX_TAGS, Reading};
 use super::{HEAD, Likeness, Output, Spec, json};
+use crate::collect::text;
 use crate::record::{ErrorKind, Point, RunError, Status, Value};
 
 pub(super) const SPEC: Spec = Spec {
@@ -23,32 +23,32 @@ pub(super) const SPEC: Spec = Spec {
     parse,
 };
 
-#[derive(Deserialize)]
+#[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line {
     name: Option<String>,
     /// Milliseconds since 1970.
     ts: Option<i64>,
     #[serde(default)]
-    tags: BTreeMap<String, String>,
+    tags: Bounded<String, MAX_TAGS>,
     #[serde(default)]
-    fields: BTreeMap<String, Json>,
+    fields: Bounded<Option<Value>, MAX_FIELDS>,
     status: Option<Status>,
     error: Option<RunError>,
 }
 
 /// Enough of an object to know one with `fields` that is an object itself.
-#[derive(Deserialize)]
+#[derive(serde::Deserialize)]
 struct WithFields {
     #[expect(dead_code, reason = "that it can be read is what is asked")]
     fields: Object,
 }
 
-#[derive(Deserialize)]
+#[derive(serde::Deserialize)]
 struct Object {}
 
 /// The err record of a script: nothing but our keys.
-#[derive(Deserialize)]
+#[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct OnlyOurs {
     #[serde(rename = "name")]
@@ -89,20 +89,9 @@ fn parse_line(line: &str, defaults: &Defaults<'_>) -> Result<Point, String> {
         point.name = Cow::Owned(name);
     }
     point.ts = line.ts.unwrap_or(point.ts);
-    point.tags = line.tags.into_iter().map(|(k, v)| (Cow::Owned(k), Cow::Owned(v))).collect();
-    for (name, json) in line.fields {
-        let value = match json {
-            // JSON has no other way to say "not measured".
-            Json::Null => continue,
-            Json::Bool(b) => Value::Bool(b),
-            Json::String(s) => Value::Str(s),
-            Json::Number(n) => number(&n).ok_or_else(|| format!("field `{name}` is no finite number"))?,
-            Json::Array(_) | Json::Object(_) => {
-                return Err(format!("field `{name}` is a list or an object; fields are numbers, strings or booleans"));
-            }
-        };
-        point.fields.insert(Cow::Owned(name), value);
-    }
+    point.tags = line.tags.0.into_iter().map(|(k, v)| (Cow::Owned(k), Cow::Owned(v))).collect();
+    // JSON has no other way than null to say "not measured".
+    point.fields = line.fields.0.into_iter().filter_map(|(name, value)| Some((Cow::Owned(name), value?))).collect();
     point.error = match (line.status, line.error) {
         (Some(Status::Ok), Some(_)) => return Err("`error` beside `status: \"ok\"`".to_owned()),
         (Some(Status::Err), None) => Some(RunError::new(ErrorKind::Other, "the script gave no reason")),
@@ -111,10 +100,38 @@ fn parse_line(line: &str, defaults: &Defaults<'_>) -> Result<Point, String> {
     Ok(point)
 }
 
-fn number(n: &serde_json::Number) -> Option<Value> {
-    match (n.as_i64(), n.as_u64()) {
-        (Some(i), _) => Some(Value::int(i)),
-        (None, Some(u)) => Some(Value::uint(u)),
-        (None, None) => n.as_f64().and_then(Value::float),
+/// A map that takes no more memory than a record may have.
+struct Bounded<V, const MAX: usize>(BTreeMap<String, V>);
+
+impl<V, const MAX: usize> Default for Bounded<V, MAX> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<'de, V: Deserialize<'de>, const MAX: usize> Deserialize<'de> for Bounded<V, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Self::default())
+    }
+}
+
+impl<'de, V: Deserialize<'de>, const MAX: usize> Visitor<'de> for Bounded<V, MAX> {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self, A::Error> {
+        while let Some(name) = map.next_key::<String>()? {
+            let value = map.next_value().map_err(|error| {
+                A::Error::custom(format_args!("`{}`: {error}", text::clean(name.as_bytes(), MAX_KEY)))
+            })?;
+            self.0.insert(name, value);
+            if self.0.len() > MAX {
+                return Err(A::Error::custom(format_args!("more than {MAX} in one object")));
+            }
+        }
+        Ok(self)
     }
 }

@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use super::exposition::{self, Kind, Line, Sample};
-use super::reading::{self, Reading};
+use super::reading::{self, MAX_FIELDS, Reading};
 use super::{HEAD, Likeness, Output, Spec};
+use crate::collect::MAX_POINTS;
 use crate::record::{Point, Tags, Value};
 
 pub(super) const PROMETHEUS: Spec = Spec {
@@ -33,6 +34,9 @@ pub(super) const OPENMETRICS: Spec = Spec {
         }
     },
 };
+
+/// Metrics whose type is kept in mind; a run may record fewer.
+const MAX_FAMILIES: usize = 4 * MAX_POINTS;
 
 /// Which of the two it is decides what times mean.
 fn has_eof(output: &Output<'_>) -> bool {
@@ -103,20 +107,27 @@ struct Families<'a> {
 impl<'a> Families<'a> {
     fn take(&mut self, line: Line<'_>, at: usize, text: &'a [u8], reading: &mut Reading<'_>) -> Result<(), String> {
         match line {
-            Line::Type(name, kind) => match &mut self.known.entry(name).or_default().kind {
-                Some(_) => Err("a second `# TYPE` of one metric".to_owned()),
+            Line::Type(name, kind) => match &mut self.family(name)?.kind {
+                Some(_) => Err("a second `# TYPE` of one metric, or one behind its samples".to_owned()),
                 slot => {
                     *slot = Some(kind);
                     Ok(())
                 }
             },
             Line::Unit(name, unit) => {
-                self.known.entry(name).or_default().unit = Some(unit.to_owned());
+                self.family(name)?.unit = Some(unit.to_owned());
                 Ok(())
             }
             Line::Sample(sample) => self.sample(sample, at, text, reading),
             Line::Comment | Line::Eof => Ok(()),
         }
+    }
+
+    fn family(&mut self, name: String) -> Result<&mut Family, String> {
+        if self.known.len() >= MAX_FAMILIES && !self.known.contains_key(&name) {
+            return Err(format!("more than {MAX_FAMILIES} metrics"));
+        }
+        Ok(self.known.entry(name).or_default())
     }
 
     fn sample(
@@ -140,11 +151,32 @@ impl<'a> Families<'a> {
         if let Some(unit) = self.known.get(&family).and_then(|known| known.unit.as_ref()).filter(|u| !u.is_empty()) {
             tags.entry("unit".into()).or_insert_with(|| unit.clone().into());
         }
-        let place = match self.index.entry((family, tags, ts)) {
+        if let (Part::Itself(Kind::Unknown), Ok(known)) = (part, self.family(family.clone())) {
+            known.kind = Some(Kind::Unknown);
+        }
+        let Some(point) = self.point((family, tags, ts), at, text, reading) else { return Ok(()) };
+        match value {
+            Some(_) if point.fields.contains_key(&*field) => {
+                Err("the same metric with the same labels twice".to_owned())
+            }
+            Some(_) if point.fields.len() >= MAX_FIELDS => {
+                Err(format!("more than {MAX_FIELDS} buckets, quantiles or states"))
+            }
+            Some(value) => {
+                point.fields.insert(field.into(), value);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The record of that key, a new one if need be; `None` when there is no room for it.
+    fn point(&mut self, key: Key, at: usize, text: &'a [u8], reading: &mut Reading<'_>) -> Option<&mut Point> {
+        let place = match self.index.entry(key) {
             Entry::Occupied(place) => *place.get(),
-            Entry::Vacant(_) if self.made.len() >= crate::collect::MAX_POINTS => {
+            Entry::Vacant(_) if self.made.len() >= MAX_POINTS => {
                 reading.leave_out(1);
-                return Ok(());
+                return None;
             }
             Entry::Vacant(place) => {
                 let (family, tags, ts) = place.key().clone();
@@ -153,15 +185,7 @@ impl<'a> Families<'a> {
                 *place.insert(self.made.len() - 1)
             }
         };
-        let fields = &mut self.made[place].2.fields;
-        match value {
-            Some(_) if fields.contains_key(&*field) => Err("the same metric with the same labels twice".to_owned()),
-            Some(value) => {
-                fields.insert(field.into(), value);
-                Ok(())
-            }
-            None => Ok(()),
-        }
+        Some(&mut self.made[place].2)
     }
 
     /// In milliseconds.

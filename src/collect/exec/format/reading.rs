@@ -10,7 +10,7 @@ use crate::record::{ErrorKind, Point, RunError, Value};
 
 /// One record must stay below 16 KiB when stored; this is what its parts may sum up to.
 const MAX_RECORD: usize = 15 << 10;
-const MAX_TAGS: usize = 64;
+pub(super) const MAX_TAGS: usize = 64;
 pub(super) const MAX_FIELDS: usize = 256;
 const MAX_NAME: usize = 200;
 pub(super) const MAX_KEY: usize = 128;
@@ -197,5 +197,5 @@ fn key(what: &str, name: &str, max: usize) -> Result<(), String> {
 }
 
 fn count(what: &str, n: usize, max: usize) -> Result<(), String> {
-    if n > max { Err(format!("{n} {what}, at most {max} are recorded")) } else { Ok(()) }
+    if n > max { Err(format!("more than {max} {what}")) } else { Ok(()) }
 }

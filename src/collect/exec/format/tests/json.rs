@@ -5,12 +5,17 @@ fn lines_of_our_own_say_what_is_wrong_with_them() {
     let cases = [
         ("{\"fields\":{}}", "no field"),
         ("{\"field\":{\"a\":1}}", "unknown field `field`"),
-        ("{\"fields\":{\"a\":[1]}}", "field `a` is a list"),
+        ("{\"fields\":{\"a\":[1]}}", "`a`: invalid type: sequence, expected a boolean, a number or a text"),
         ("{\"fields\":{\"a\":1e999}}", "number out of range"),
         ("{\"tags\":{\"a\":1},\"fields\":{\"a\":1}}", "expected a string"),
         ("{\"status\":\"ok\",\"error\":{\"kind\":\"exit\",\"message\":\"\"}}", "beside"),
         ("{\"fields\":{\"a\":1}", "EOF"),
         ("{\"fields\":{\"a\":1},\"ts\":9007199254740993}", "time out of range"),
+        ("{\"fields\":{\"a\":{}}}", "`a`: invalid type: map"),
+        (
+            &format!("{{\"fields\":{{{}}}}}", (0..257).map(|i| format!("\"k{i}\":1")).collect::<Vec<_>>().join(",")),
+            "more than 256",
+        ),
         ("{\"seq\":5,\"fields\":{\"a\":1}}", "unknown field `seq`"),
     ];
     for (line, reason) in cases {

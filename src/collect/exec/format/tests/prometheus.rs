@@ -135,6 +135,11 @@ fn bad_lines_cost_themselves_and_say_what_is_wrong() {
         ("h_bucket{le=\"1.0\"} 1", "twice"),
         ("ok 2", "twice"),
         ("late 1 9007199254740993", "time out of range"),
+        ("# TYPE ok gauge", "or one behind its samples"),
+        (
+            &format!("a{{{}}} 1", (0..101).map(|i| format!("l{i}=\"\"")).collect::<Vec<_>>().join(",")),
+            "more than 100 labels",
+        ),
     ];
     for (line, reason) in cases {
         let text = format!("# TYPE h histogram\nh_bucket{{le=\"1\"}} 1\nok 1\n{line}\nafter 1\n");
@@ -143,6 +148,19 @@ fn bad_lines_cost_themselves_and_say_what_is_wrong() {
         let message = &only_error(&points).message;
         assert!(message.starts_with("line 4: ") && message.contains(reason), "{line}: {message}");
     }
+}
+
+#[test]
+fn what_is_kept_in_mind_is_bounded() {
+    let buckets: String = (0..300).map(|i| format!("h_bucket{{le=\"{i}\"}} 1\n")).collect();
+    let points = read(&format!("# TYPE h histogram\n{buckets}ok 1\n"), "prometheus");
+    assert_eq!(good(&points), ["h", "ok"]);
+    assert_eq!(points[0].fields.len(), 256);
+    assert!(only_error(&points).message.starts_with("line 258: more than 256 buckets"), "{points:?}");
+    let types: String = (0..5000).map(|i| format!("# TYPE m{i} gauge\n")).collect();
+    let points = read(&format!("{types}m1 1\n"), "prometheus");
+    assert_eq!(shown(&points), ["m1{} gauge=1.0"]);
+    assert!(only_error(&points).message.starts_with("line 4001: more than 4000 metrics"), "{points:?}");
 }
 
 #[test]
