@@ -25,8 +25,10 @@ fn detect(output: &Output<'_>) -> Likeness {
 
 fn parse(output: &Output<'_>, reading: &mut Reading<'_>) {
     for (at, line) in output.lines().filter(|(_, line)| !line.starts_with(b"#")) {
-        let point = reading::utf8(line).and_then(|line| parse_line(line, reading.defaults()));
-        reading.line(at, line, point);
+        if reading.has_room() {
+            let point = reading::utf8(line).and_then(|line| parse_line(line, reading.defaults()));
+            reading.line(at, line, point);
+        }
     }
 }
 
@@ -67,10 +69,9 @@ fn tag<'a>(text: &'a str, point: &mut Point) -> Result<&'a str, String> {
     if after.starts_with('=') {
         return Err(format!("`=` in the value of tag `{name}` must be written `\\=`"));
     }
-    point.tags.insert(Cow::Owned(name), Cow::Owned(value));
-    // Here already, so that no line takes more memory than a record may have.
-    if point.tags.len() > MAX_TAGS {
-        return Err(format!("more than {MAX_TAGS} tags"));
+    // One more than a record may have is refused later; no line takes more memory than that.
+    if point.tags.len() <= MAX_TAGS {
+        point.tags.insert(Cow::Owned(name), Cow::Owned(value));
     }
     Ok(after)
 }
@@ -81,9 +82,8 @@ fn field<'a>(text: &'a str, point: &mut Point) -> Result<&'a str, String> {
     let after = after.strip_prefix('=').ok_or_else(|| format!("field `{name}` has no value"))?;
     let (value, after) =
         value(after).ok_or_else(|| format!("the value of field `{name}` is no number, boolean or \"string\""))?;
-    point.fields.insert(Cow::Owned(name), value);
-    if point.fields.len() > MAX_FIELDS {
-        return Err(format!("more than {MAX_FIELDS} fields"));
+    if point.fields.len() <= MAX_FIELDS {
+        point.fields.insert(Cow::Owned(name), value);
     }
     Ok(after)
 }

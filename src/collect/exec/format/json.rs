@@ -50,13 +50,15 @@ pub(super) fn first_value_spans_lines(output: &Output<'_>) -> bool {
 }
 
 fn parse(output: &Output<'_>, reading: &mut Reading<'_>) {
+    let mut documents = serde_json::Deserializer::from_slice(output.complete()).into_iter::<Document>();
     let mut record = 0;
-    for document in serde_json::Deserializer::from_slice(output.complete()).into_iter::<Document>() {
-        let document = match document {
-            Ok(document) => document,
+    while record < MAX_POINTS {
+        let document = match documents.next() {
+            Some(Ok(document)) => document,
             // The process did not end well, and that is said already.
-            Err(error) if error.is_eof() && !output.whole => return,
-            Err(error) => return reading.refuse_all(format!("JSON: {error}")),
+            Some(Err(error)) if error.is_eof() && !output.whole => return,
+            Some(Err(error)) => return reading.refuse_all(format!("JSON: {error}")),
+            None => return,
         };
         for flat in document.records {
             record += 1;
@@ -67,6 +69,10 @@ fn parse(output: &Output<'_>, reading: &mut Reading<'_>) {
         }
         reading.leave_out(document.over);
     }
+    // What follows is counted and not taken in.
+    let rest = output.complete().get(documents.byte_offset()..).unwrap_or_default();
+    let rest = serde_json::Deserializer::from_slice(rest).into_iter::<IgnoredAny>();
+    reading.leave_out(rest.map_while(Result::ok).count());
 }
 
 /// One value of the text: the records in it, and how many more there were.

@@ -104,8 +104,8 @@ fn items(at: usize, mut data: &str, reading: &mut Reading<'_>) {
         let text = data.as_bytes();
         data = rest;
         let item = match item {
-            Ok(Some(item)) => item,
-            Ok(None) => continue,
+            Ok(Some(item)) if reading.has_room() => item,
+            Ok(_) => continue,
             Err(reason) => {
                 reading.refuse(at, text, reason);
                 continue;

@@ -77,8 +77,10 @@ fn is_record(line: &[u8]) -> bool {
 
 fn parse(output: &Output<'_>, reading: &mut Reading<'_>) {
     for (at, line) in output.lines().filter(|(_, line)| !line.starts_with(b"#")) {
-        let point = reading::utf8(line).and_then(|line| parse_line(line, reading.defaults()));
-        reading.line(at, line, point);
+        if reading.has_room() {
+            let point = reading::utf8(line).and_then(|line| parse_line(line, reading.defaults()));
+            reading.line(at, line, point);
+        }
     }
 }
 

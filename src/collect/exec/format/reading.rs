@@ -65,7 +65,7 @@ impl<'a> Reading<'a> {
         self.defaults
     }
 
-    /// Whether there is room for one more point; if not, one is counted as left out.
+    /// Whether there is room for one more point; if not, one is counted as left out, and need not be read.
     pub(super) fn has_room(&mut self) -> bool {
         let room = self.points.len() < MAX_POINTS;
         self.over += usize::from(!room);

@@ -178,8 +178,9 @@ fn limits_per_record_hold() {
     let many = |n: usize, sep: &str| (0..n).map(|i| format!("k{i}=1")).collect::<Vec<_>>().join(sep);
     let error = |text: &str, format: &str| only_error(&read(text, format)).message.clone();
     assert_eq!(good(&read(&format!("a {}", many(256, ",")), "auto")), ["a"]);
-    assert!(error(&format!("a {}", many(257, ",")), "auto").contains("more than 256 fields"));
-    assert!(error(&format!("a,{} x=1", many(65, ",")), "auto").contains("more than 64 tags"));
+    assert!(error(&format!("a {}", many(257, ",")), "auto").starts_with("line 1: more than 256 fields"));
+    assert!(error(&format!("a {}", many(9999, ",")), "auto").starts_with("line 1: more than 256 fields"));
+    assert!(error(&format!("a,{} x=1", many(65, ",")), "auto").starts_with("line 1: more than 64 tags"));
     assert!(error(&format!("{} x=1", "n".repeat(201)), "auto").contains("name is longer"));
     assert!(error(&format!("a {}=1", "n".repeat(129)), "auto").contains("field is longer"));
     assert!(error(&format!("a,t={} x=1", "n".repeat(1025)), "auto").contains("tag `t` is longer"));
