@@ -31,7 +31,7 @@ pub(in super::super) struct Defaults<'a> {
 }
 
 impl Defaults<'_> {
-    pub(super) fn point(&self) -> Point {
+    pub(in super::super) fn point(&self) -> Point {
         Point {
             ts: self.ts,
             mono: self.mono,
