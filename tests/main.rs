@@ -9,6 +9,7 @@ mod demo;
 mod hung_mount;
 mod scenarios;
 mod schemas;
+mod scripts;
 mod service;
 mod subscriber;
 mod support;

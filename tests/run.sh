@@ -34,6 +34,9 @@ packages_missing() {
         ! /usr/bin/python3 -c 'import msgpack, paho.mqtt.client, zstandard' 2>/dev/null; then
         echo python3 python3-msgpack python3-paho-mqtt python3-zstandard
     fi
+    python3 -c 'import prometheus_client' 2>/dev/null || /usr/bin/python3 -c 'import prometheus_client' 2>/dev/null ||
+        echo python3-prometheus-client
+    [ -x /usr/lib/nagios/plugins/check_http ] || echo monitoring-plugins-basic
     command -v podman >/dev/null || echo podman
     command -v runc >/dev/null || echo runc
     command -v catatonit >/dev/null || echo catatonit

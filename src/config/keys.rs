@@ -298,7 +298,9 @@ const COLLECTOR_KEYS: &[Key] = &[
         "format",
         Kind::Choice(&Format::NAMES),
         "\"auto\"",
-        "What the program prints: a JSON object a line, or Influx line protocol; \"auto\" looks at the first character.",
+        "What the program prints: records a line (ndjson), any JSON (json), Influx line protocol (influx), what \
+         monitoring plugins print (nagios), what Prometheus scrapes (openmetrics, prometheus), or one value (value); \
+         \"auto\" looks at it.",
     ),
     key(
         "max_output",

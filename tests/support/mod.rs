@@ -39,7 +39,12 @@ pub fn root() -> PathBuf {
 
 /// An interpreter for the tools.
 pub fn python() -> Command {
-    let mut command = Command::new(python::with_modules(&["msgpack", "paho.mqtt.client", "zstandard"]));
+    python_with(&["msgpack", "paho.mqtt.client", "zstandard"])
+}
+
+/// One for tools that import these.
+pub fn python_with(modules: &[&str]) -> Command {
+    let mut command = Command::new(python::with_modules(modules));
     // A clean clone stays clean.
     command.arg("-B");
     command

@@ -14,6 +14,7 @@ pub fn with_modules(modules: &[&str]) -> &'static str {
         }
     }
     panic!(
-        "no Python 3 with {modules:?}: install python3-msgpack, python3-paho-mqtt and python3-zstandard.\n{reasons}"
+        "no Python 3 with {modules:?}: install python3-msgpack, python3-paho-mqtt, python3-zstandard and \
+         python3-prometheus-client.\n{reasons}"
     );
 }

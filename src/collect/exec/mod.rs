@@ -2,16 +2,14 @@
 //!
 //! A run never blocks the loop and never outlives its bounds: time, output, what it leaves in memory. It has a process
 //! group of its own, which is killed in every path, also when the run is dropped half-way. What a script printed as
-//! complete, well-formed lines is kept; whatever else went wrong adds one record with `status: "err"` and a typed
-//! error. A child that leaves the group (`setsid`) outlives the run - only a cgroup could stop that - but holds nothing
+//! complete, well-formed lines is kept (`format`); whatever else went wrong adds one record with `status: "err"` and a
+//! typed error. A child that leaves the group (`setsid`) outlives the run - only a cgroup could stop that - but holds nothing
 //! up: its pipe is dropped.
 //!
 //! The environment of a script is `PATH`, `LANG=C.UTF-8`, `HOLDOVER_HOST`, `HOLDOVER_COLLECTOR` and what its
 //! configuration adds; nothing else of ours. Standard input is closed, the directory is `/` unless configured.
 
-mod influx;
-mod json;
-mod output;
+mod format;
 mod process;
 #[cfg(test)]
 mod tests;
@@ -19,8 +17,10 @@ mod tests;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use format::{FORMATS, Format, Spec};
+
 use crate::clock::Now;
-use crate::record::Point;
+use crate::record::{ErrorKind, Point};
 
 /// `PATH` of a script, unless its configuration says otherwise.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -28,32 +28,6 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between SIGTERM and SIGKILL.
 pub const DEFAULT_GRACE: Duration = Duration::from_secs(1);
 pub const DEFAULT_MAX_OUTPUT: usize = 256 << 10;
-
-/// How the output of a script is read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
-    /// NDJSON when the first character is `{`, else Influx line protocol.
-    #[default]
-    Auto,
-    /// One JSON object per line: `{name?, ts?, tags?, fields, status?, error?}`.
-    Ndjson,
-    /// Influx line protocol, times in nanoseconds.
-    Influx,
-}
-
-impl Format {
-    pub const NAMES: [&'static str; 3] = ["auto", "ndjson", "influx"];
-
-    /// The format of that name, one of [`Format::NAMES`].
-    pub fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "auto" => Some(Self::Auto),
-            "ndjson" => Some(Self::Ndjson),
-            "influx" => Some(Self::Influx),
-            _ => None,
-        }
-    }
-}
 
 /// A script as configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,7 +51,7 @@ impl Script {
             timeout: DEFAULT_TIMEOUT,
             grace: DEFAULT_GRACE,
             max_output: DEFAULT_MAX_OUTPUT,
-            format: Format::Auto,
+            format: Format::AUTO,
             env: Vec::new(),
             dir: None,
         }
@@ -85,17 +59,28 @@ impl Script {
 }
 
 /// One run: its points in the order printed, then at most one err record for output that cannot be read and one for
-/// the process itself. Lines without a time get that of `now`, lines without a name get `collector`. Nothing
+/// the process itself. Records without a time get that of `now`, those without a name get `collector`. Nothing
 /// printed and exit code 0 is no point at all. Dropping the future kills the process group.
 pub async fn run(script: &Script, host: &str, collector: &str, now: &Now) -> Vec<Point> {
-    let defaults = output::Defaults { name: collector, ts: now.wall_ms, mono: now.boot_ms() };
+    let defaults = format::Defaults { name: collector, ts: now.wall_ms, mono: now.boot_ms() };
     match process::execute(script, host, collector).await {
-        Ok(ended) => {
-            let whole = ended.failure.is_none();
-            let mut points = output::read(&ended.stdout, whole, script.format, &defaults);
-            points.extend(ended.failure.map(|error| defaults.failure(error)));
-            points
-        }
+        Ok(ended) => points(script, ended, &defaults),
         Err(error) => vec![defaults.failure(error)],
     }
+}
+
+/// What a process printed and how it ended. The exit codes of plugins are in their records, and no failure.
+fn points(script: &Script, ended: process::Ended, defaults: &format::Defaults<'_>) -> Vec<Point> {
+    let output = format::Output {
+        stdout: &ended.stdout,
+        whole: ended.failure.is_none(),
+        exit: ended.exit,
+        program: script.argv.first().map_or("", String::as_str),
+    };
+    let spec = script.format.of(&output);
+    let is_data = spec.is_some_and(|spec| spec.exit_is_data) && matches!(ended.exit, Some(0..=3));
+    let mut points = format::read(spec, &output, defaults);
+    let failure = ended.failure.filter(|error| !(is_data && error.kind == ErrorKind::Exit));
+    points.extend(failure.map(|error| defaults.failure(error)));
+    points
 }

@@ -28,6 +28,8 @@ pub(super) struct Ended {
     /// At most `max_output` bytes.
     pub stdout: Vec<u8>,
     pub failure: Option<RunError>,
+    /// Its exit code, if it ended by itself.
+    pub exit: Option<i32>,
 }
 
 /// What made us stop waiting for a process.
@@ -160,7 +162,8 @@ pub(super) async fn execute(script: &Script, host: &str, collector: &str) -> Res
     }
     drop(group);
     let failure = explain(script, &how, &pipes);
-    Ok(Ended { stdout: pipes.stdout, failure })
+    let exit = if let How::Exited(status) = &how { status.code() } else { None };
+    Ok(Ended { stdout: pipes.stdout, failure, exit })
 }
 
 /// Until the process ends, prints too much, or its time is up. Both pipes may well close before it ends.

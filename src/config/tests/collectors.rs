@@ -156,7 +156,7 @@ fn programs_are_resolved_and_their_absence_is_a_warning() {
     assert!(warnings(&absent)[0].contains("backup.sh: No such file"), "{:?}", absent.warnings);
     let What::Exec(exec) = &find(&absent, "backup").what else { panic!("a program") };
     assert_eq!(exec.argv, [script.to_string_lossy().replace("/./", "/"), "--all".to_owned(), String::new()]);
-    assert_eq!((exec.format, exec.max_output), (Format::Influx, 256 << 10));
+    assert_eq!((exec.format, exec.max_output), (Format::from_name("influx").unwrap(), 256 << 10));
     std::fs::write(&script, "#!/bin/sh\n").unwrap();
     for (mode, expected) in
         [(0o644, Some("is not executable")), (0o777, Some("every user of this host may change")), (0o755, None)]
@@ -179,6 +179,19 @@ fn bare_names_are_looked_up_where_the_agent_will() {
 }
 
 #[test]
+fn every_format_can_be_given_and_is_told_of() {
+    let section = super::super::keys::section(super::super::keys::COLLECTOR).unwrap();
+    let about = section.keys.iter().find(|key| key.name == "format").unwrap().about;
+    for name in Format::NAMES {
+        let text = format!("[[collector]]\nname = \"x\"\nevery = \"1m\"\nexec = [\"true\"]\nformat = \"{name}\"");
+        let checked = with_broker(&text).unwrap();
+        let What::Exec(exec) = &find(&checked, "x").what else { panic!("a program") };
+        assert_eq!(exec.format.name(), name);
+        assert!(about.contains(name), "{name} is in the reference");
+    }
+}
+
+#[test]
 fn bad_programs_are_refused() {
     for (lines, expected) in [
         ("exec = []\nevery = \"1m\"", "no program is named"),
@@ -188,7 +201,7 @@ fn bad_programs_are_refused() {
         ("exec = [\"/bin/true\"]", "neither every nor cron is given"),
         ("exec = [\"/bin/true\"]\nuse = \"cpu\"\nevery = \"1m\"", "use and exec are both given"),
         ("exec = [\"/bin/true\"]\nparams = {}\nevery = \"1m\"", "programs take arguments"),
-        ("exec = [\"/bin/true\"]\nformat = \"xml\"\nevery = \"1m\"", "not one of auto, ndjson, influx"),
+        ("exec = [\"/bin/true\"]\nformat = \"xml\"\nevery = \"1m\"", "not one of auto, ndjson, json, influx, nagios"),
     ] {
         let message = error(with_broker(&format!("[[collector]]\nname = \"x\"\n{lines}")));
         assert!(message.contains(expected), "{lines}: {message}");

@@ -1,4 +1,4 @@
-//! One line of Influx line protocol: `measurement[,tag=value...] field=value[,field=value...] [nanoseconds]`.
+//! Influx line protocol: `measurement[,tag=value...] field=value[,field=value...] [nanoseconds]` a line.
 //!
 //! Escapes as its specification has them: `\,` and `\ ` in measurements, also `\=` in tag names, tag values and field
 //! names, `\"` and `\\` within a quoted string; any other backslash stands for itself. A quoted string that spans lines
@@ -6,10 +6,33 @@
 
 use std::borrow::Cow;
 
-use super::output::Defaults;
+use super::reading::{self, Defaults, MAX_FIELDS, MAX_TAGS, Reading};
+use super::{Likeness, Output, Spec};
 use crate::record::{Point, Value};
 
-pub(super) fn parse(line: &str, defaults: &Defaults<'_>) -> Result<Point, String> {
+pub(super) const SPEC: Spec =
+    Spec { name: "influx", about: "Influx line protocol, times in nanoseconds", exit_is_data: false, detect, parse };
+
+/// A first line that reads as line protocol is that; noise before it makes it a guess.
+fn detect(output: &Output<'_>) -> Likeness {
+    let defaults = Defaults { name: "", ts: 0, mono: 0 };
+    match output.head().position(|line| parse_line(line, &defaults).is_ok()) {
+        Some(0) => Likeness::Surely,
+        Some(_) => Likeness::Perhaps,
+        None => Likeness::No,
+    }
+}
+
+fn parse(output: &Output<'_>, reading: &mut Reading<'_>) {
+    for (at, line) in output.lines().filter(|(_, line)| !line.starts_with(b"#")) {
+        if reading.has_room() {
+            let point = reading::utf8(line).and_then(|line| parse_line(line, reading.defaults()));
+            reading.line(at, line, point);
+        }
+    }
+}
+
+pub(super) fn parse_line(line: &str, defaults: &Defaults<'_>) -> Result<Point, String> {
     let mut point = defaults.point();
     let (measurement, mut rest) = token(line, &[',', ' ']);
     if measurement.is_empty() {
@@ -46,7 +69,10 @@ fn tag<'a>(text: &'a str, point: &mut Point) -> Result<&'a str, String> {
     if after.starts_with('=') {
         return Err(format!("`=` in the value of tag `{name}` must be written `\\=`"));
     }
-    point.tags.insert(Cow::Owned(name), Cow::Owned(value));
+    // One more than a record may have is refused later; no line takes more memory than that.
+    if point.tags.len() <= MAX_TAGS {
+        point.tags.insert(Cow::Owned(name), Cow::Owned(value));
+    }
     Ok(after)
 }
 
@@ -56,7 +82,9 @@ fn field<'a>(text: &'a str, point: &mut Point) -> Result<&'a str, String> {
     let after = after.strip_prefix('=').ok_or_else(|| format!("field `{name}` has no value"))?;
     let (value, after) =
         value(after).ok_or_else(|| format!("the value of field `{name}` is no number, boolean or \"string\""))?;
-    point.fields.insert(Cow::Owned(name), value);
+    if point.fields.len() <= MAX_FIELDS {
+        point.fields.insert(Cow::Owned(name), value);
+    }
     Ok(after)
 }
 
