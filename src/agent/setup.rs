@@ -203,7 +203,7 @@ pub fn sources(config: &Config, groups: Option<&Path>) -> Result<Vec<(Arc<str>, 
                     (spec.build)(params).map_err(|error| StartError::Collector(collector.name.clone(), error))?;
                 Source::Builtin { spec, collector: built }
             }
-            What::Exec(exec) => Source::Script(script(exec, collector.timeout, groups)),
+            What::Exec(exec) => Source::Script(Arc::new(script(exec, collector.timeout, groups))),
         };
         Ok((collector.name.clone(), source))
     };

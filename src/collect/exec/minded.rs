@@ -22,6 +22,8 @@ use crate::record::{ErrorKind, RunError};
 
 /// After the order to kill everything, how long the minder may take: it tries for two seconds.
 const KILLING: Duration = Duration::from_secs(4);
+/// What a list of processes shows.
+const NAME: &str = "holdover";
 /// An answer is some hundred bytes.
 const MAX_ANSWER: usize = 64 << 10;
 
@@ -39,7 +41,7 @@ pub(super) async fn run(script: &Script, mut command: Command) -> Result<Finishe
     };
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(|e| no_minder(program, &e))?;
     ours.set_nonblocking(true).map_err(|e| no_minder(program, &e))?;
-    command.arg(WORD).stdin(Stdio::from(OwnedFd::from(theirs)));
+    command.arg0(NAME).arg(WORD).stdin(Stdio::from(OwnedFd::from(theirs)));
     orphans::adopt();
     let mut child = command.spawn().map_err(|e| no_minder(program, &e))?;
     // Our copy of the minder's end, or we would never see it close.
@@ -47,7 +49,7 @@ pub(super) async fn run(script: &Script, mut command: Command) -> Result<Finishe
     let pipes = Pipes::new(&mut child, script.max_output);
     let talk = Talk::new(ours, &order).map_err(|e| no_minder(program, &e))?;
     let mut run = Run { known: orphans::Known::new(&child), child, talk, pipes };
-    let finished = run.to_the_end(script).await;
+    let finished = run.finish(script).await;
     orphans::end();
     finished.map(|(end, used)| Finished { end, pipes: run.pipes, used })
 }
@@ -126,7 +128,7 @@ struct Run {
 }
 
 impl Run {
-    async fn to_the_end(&mut self, script: &Script) -> Result<(End, Used), RunError> {
+    async fn finish(&mut self, script: &Script) -> Result<(End, Used), RunError> {
         let (end, answer) = self.wait(script.timeout).await;
         let answer = match &end {
             Some(_) => self.stop(script.grace).await,

@@ -38,9 +38,10 @@ pub(super) fn before(limits: &Limits, bounded: Bounded, uid: u32) {
     if let Some(bytes) = limits.memory.filter(|_| !bounded.memory) {
         lower(Resource::Data, bytes.saturating_mul(DATA).max(MIN_DATA));
     }
-    // The kernel counts all that the user runs on this host, and does not bound root.
+    // The kernel counts all that the user runs on this host, and does not bound root. Twice the budget, so that the
+    // watch sees it spent rather than the script fail for lack of it.
     if let Some(most) = limits.processes.filter(|_| !bounded.processes && uid != 0) {
-        lower(Resource::Nproc, tree::threads_of(uid) + u64::from(most));
+        lower(Resource::Nproc, tree::threads_of(uid) + 2 * u64::from(most));
     }
 }
 

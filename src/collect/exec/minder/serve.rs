@@ -20,6 +20,8 @@ pub(super) fn serve() -> ExitCode {
 
 /// Nobody can be told when the talk with the agent itself fails.
 fn talk() -> io::Result<()> {
+    // Started by another name, it would be shown by that.
+    rustix::thread::set_name(c"holdover").ok();
     let agent = File::from(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?);
     let nothing = File::options().read(true).write(true).open("/dev/null")?;
     rustix::stdio::dup2_stdin(&nothing)?;

@@ -33,6 +33,15 @@ pub(super) struct Watch<'a> {
     pub processes: u64,
 }
 
+/// Why the watch is over.
+enum Stopped {
+    /// The script has ended by itself.
+    Ended,
+    /// By the agent, or the agent is gone.
+    Asked,
+    Over(Over),
+}
+
 enum Woken {
     Script,
     Agent,
@@ -43,36 +52,39 @@ impl Watch<'_> {
     /// Until everything has ended, or will not.
     pub fn run(mut self) -> Outcome {
         let pid = Pid::from_child(&self.child);
-        let over = self.watch(pid);
+        let stopped = self.watch(pid);
         let mut status = self.child.try_wait().ok().flatten();
-        if status.is_some() && over.is_none() {
+        if let Stopped::Ended = stopped {
             self.linger();
         }
+        let over = if let Stopped::Over(over) = stopped { Some(over) } else { None };
         let left = self.end_all(pid, &mut status);
         self.outcome(status, over, left)
     }
 
-    fn watch(&mut self, pid: Pid) -> Option<Over> {
+    fn watch(&mut self, pid: Pid) -> Stopped {
         use std::io::Read;
         // Without it the looks find the end.
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok();
         let mut next = FIRST_LOOK;
+        let mut asked_to_end = false;
         loop {
             match self.wait(pidfd.as_ref(), next) {
                 Woken::Agent => {
                     let mut asked = [0u8; 1];
                     if !matches!((&mut &*self.agent).read(&mut asked), Ok(1)) {
-                        return None;
+                        return Stopped::Asked;
                     }
+                    asked_to_end = true;
                     kill_process_group(pid, Signal::TERM).ok();
                 }
                 Woken::Script | Woken::Nobody => {}
             }
             if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
-                return None;
+                return if asked_to_end { Stopped::Asked } else { Stopped::Ended };
             }
             if let Some(over) = self.look(pid) {
-                return Some(over);
+                return Stopped::Over(over);
             }
             next = (next * 2).min(LAST_LOOK);
         }
