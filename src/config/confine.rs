@@ -1,11 +1,11 @@
 //! How a program of a `[[collector]]` is confined: its budgets, the user it runs as, its variables, what must be true
 //! of its file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::collectors::Exec;
 use super::reader::{Reader, Section};
-use crate::collect::exec::{Confinement, Format, Ionice, Limits, find_account};
+use crate::collect::exec::{Confinement, Format, Ionice, Limits, distrusted, find_account};
 
 /// The keys that only programs have.
 pub(super) const KEYS: [&str; 13] = [
@@ -35,6 +35,12 @@ pub(super) struct Confined {
 }
 
 impl Confined {
+    /// Why the program will be refused, unless that is switched off.
+    pub fn distrusts(&self, program: &Path) -> Option<String> {
+        let Confinement { check_owner, user, .. } = &self.confinement;
+        check_owner.then(|| distrusted(program, user.as_deref())).flatten()
+    }
+
     pub fn exec(self, argv: Vec<String>, format: Format, max_output: u64) -> Option<Exec> {
         let Self { limits, confinement, env, dir, usage } = self;
         Some(Exec { argv, format, max_output, limits, confinement, env, dir, usage })

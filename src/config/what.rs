@@ -136,8 +136,12 @@ fn check_exec(section: &mut Section, reader: &mut Reader<'_>) -> Option<Exec> {
         let absolute = Path::new(&*file).parent().unwrap_or(Path::new(".")).join(&*program);
         *program = std::path::absolute(&absolute).unwrap_or(absolute).to_string_lossy().into_owned();
     }
-    warn_program(&path, Path::new(program), reader);
-    confined?.exec(argv, format, max_output?)
+    let confined = confined?;
+    match confined.distrusts(Path::new(program)) {
+        Some(why) => reader.warn(&path, why, "runs will be recorded as errors until then; see check_owner"),
+        None => warn_program(&path, Path::new(program), reader),
+    }
+    confined.exec(argv, format, max_output?)
 }
 
 /// A program may arrive later, by a package or a mount: its absence is no reason not to collect the rest.

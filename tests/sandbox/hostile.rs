@@ -1,8 +1,6 @@
 //! Scripts at their worst, in the shipped sandbox: each ends as a typed record, none leaves a process behind, none
 //! shifts another collector.
 
-use std::time::Duration;
-
 use serde_json::Value;
 
 use super::{Bench, Means, error, of};
@@ -64,7 +62,7 @@ const HOSTILE: &[Hostile] = &[
     hostile("pipe-holder", "(setsid sleep MARK &) ; echo 'a x=1'", "", "").keeps(1),
     hostile("eater", "exec python3 -c '[bytearray(1 << 20) for i in iter(int, 1)]' MARK", "memory", "67108864 bytes")
         .keys("memory = \"64MiB\""),
-    hostile("eaters", "for i in 1 2 3 4; do python3 -c 'b = bytearray(b\"x\") * (20 << 20); input()' MARK <&2 & done; sleep MARK", "memory", "67108864 bytes")
+    hostile("eaters", "for i in 1 2 3 4; do python3 -c 'b = bytearray(b\"x\") * (20 << 20); import time; time.sleep(600)' MARK & done; sleep MARK", "memory", "67108864 bytes")
         .keys("memory = \"64MiB\""),
     hostile("spinner", "while :; do :; done", "cpu", "300ms of CPU time").keys("cpu = \"300ms\""),
     hostile("spinners", "for i in 1 2; do sh -c 'while :; do :; done' MARK & done; sleep MARK", "cpu", "300ms")
@@ -83,6 +81,13 @@ const HOSTILE: &[Hostile] = &[
     )
     .keeps(1),
     hostile("parricide", "setsid sleep MARK & kill -KILL $PPID; sleep MARK", "signal", "watches over it was killed"),
+    hostile(
+        "rebel",
+        "for s in HUP INT QUIT TERM USR1 PIPE ALRM CHLD; do kill -$s $PPID; done; sleep 0.2; echo 'a x=1'",
+        "",
+        "",
+    )
+    .keeps(1),
     hostile("jailer", "setsid sleep MARK & kill -STOP $PPID; sleep MARK", "timeout", "after 1s").keys(SHORT),
 ];
 
@@ -191,6 +196,5 @@ fn an_agent_that_is_killed_takes_its_scripts_with_it() {
         wait_until("its processes", PATIENCE, || bench.marked().len() >= 3);
         agent.kill();
         bench.assert_nothing_left();
-        std::thread::sleep(Duration::from_millis(1));
     }
 }

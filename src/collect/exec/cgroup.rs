@@ -114,13 +114,11 @@ fn remove_stale(base: &Path) {
     }
 }
 
-/// What is left of a run whose keeper was killed.
-pub(super) fn remove(base: &Path, keeper: i32) {
+/// Ends what is left of a run whose keeper was killed; whether nothing is. The dead take a moment to go.
+pub(super) fn remove(base: &Path, keeper: i32) -> bool {
     let group = Group { dir: base.join(format!("{RUN}{keeper}")), home: None, inside: false };
-    if group.dir.exists() {
-        group.kill();
-        fs::remove_dir(&group.dir).ok();
-    }
+    group.kill();
+    fs::remove_dir(&group.dir).is_ok() || !group.dir.exists()
 }
 
 /// The group of one run.
@@ -220,7 +218,7 @@ impl Group {
         }
     }
 
-    /// How many processes are in it, zombies aside.
+    /// Whether processes are in it, zombies aside.
     pub fn populated(&self) -> bool {
         !self.inside && self.entry("cgroup.events", "populated").is_some_and(|populated| populated > 0)
     }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
@@ -22,6 +23,8 @@ use crate::record::{ErrorKind, RunError};
 
 /// After the order to kill everything, how long the minder may take: it tries for two seconds.
 const KILLING: Duration = Duration::from_secs(4);
+/// Between two attempts to remove a group whose processes are dying.
+const DYING: Duration = Duration::from_millis(10);
 /// What a list of processes shows.
 const NAME: &str = "holdover";
 /// An answer is some hundred bytes.
@@ -51,7 +54,7 @@ pub(super) async fn run(script: &Script, mut command: Command) -> Result<Finishe
     let mut run = Run { known: orphans::Known::new(&child), child, talk, pipes };
     let finished = run.finish(script).await;
     orphans::end();
-    finished.map(|(end, used)| Finished { end, pipes: run.pipes, used })
+    finished.map(|(end, used)| Finished { end, pipes: std::mem::take(&mut run.pipes), used })
 }
 
 /// `None` when it is who runs the agent.
@@ -193,8 +196,20 @@ impl Run {
         if tokio::time::timeout(KILLING, self.child.wait()).await.is_ok() {
             self.known.forget();
         }
+        let end = Instant::now() + KILLING;
         if let (true, Some(groups), Some(pid)) = (killed, groups, pid) {
-            cgroup::remove(groups, pid.cast_signed());
+            while !cgroup::remove(groups, pid.cast_signed()) && Instant::now() < end {
+                sleep(DYING).await;
+            }
+        }
+    }
+}
+
+impl Drop for Run {
+    /// A minder that a script has stopped goes on, to find that the talk has ended.
+    fn drop(&mut self) {
+        if let Some(pid) = self.child.id().and_then(|pid| Pid::from_raw(pid.cast_signed())) {
+            kill_process(pid, Signal::CONT).ok();
         }
     }
 }

@@ -35,11 +35,16 @@ pub use account::find as find_account;
 pub use confinement::{Confinement, Ionice};
 pub use limits::Limits;
 #[cfg(target_os = "linux")]
-pub use minder::{entry, start_as};
+pub use minder::{distrusted, entry, start_as};
 
 /// Elsewhere scripts run without a minder, bounded in time and output only.
 #[cfg(not(target_os = "linux"))]
 pub fn entry() -> Option<std::process::ExitCode> {
+    None
+}
+
+#[cfg(not(target_os = "linux"))]
+pub fn distrusted(_: &std::path::Path, _: Option<&str>) -> Option<String> {
     None
 }
 

@@ -11,6 +11,7 @@ use crate::collect::text;
 /// How much of standard error's end is kept for the message.
 const STDERR_TAIL: usize = 4096;
 
+#[derive(Default)]
 pub(super) struct Pipes {
     out: Option<ChildStdout>,
     err: Option<ChildStderr>,

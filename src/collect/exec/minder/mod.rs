@@ -15,13 +15,13 @@ mod serve;
 mod trust;
 mod watch;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
-use super::account::Account;
+use super::account::{self, Account};
 use super::confinement::Confinement;
 use super::limits::{Limits, Over};
 use crate::record::RunError;
@@ -60,6 +60,11 @@ pub(super) fn binary() -> Option<&'static PathBuf> {
 /// Whether this process is the agent: it starts nothing but minders.
 pub(super) fn is_agent() -> bool {
     BINARY.get().is_some_and(|&(_, own)| own)
+}
+
+/// Why a program will not be run, for the configuration to warn of; `user` is whom it runs as.
+pub fn distrusted(file: &Path, user: Option<&str>) -> Option<String> {
+    program::distrusted(file, user.and_then(|user| account::find(user).ok()).map(|account| account.uid))
 }
 
 /// What to run, and how.

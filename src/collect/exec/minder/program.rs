@@ -54,13 +54,19 @@ fn look_at(file: &Path, order: &Order) -> Result<(), RunError> {
     if !order.confinement.check_owner || !file.is_absolute() {
         return Ok(());
     }
+    match distrusted(file, order.account.as_ref().map(|account| account.uid)) {
+        None => Ok(()),
+        Some(why) => Err(RunError::new(ErrorKind::Permission, format!("{} is not run: {why}", file.display()))),
+    }
+}
+
+/// Why a program is not run although it is there: somebody other than root, us and `user` could change it.
+pub(super) fn distrusted(file: &Path, user: Option<u32>) -> Option<String> {
     let mut trusted = vec![0, rustix::process::geteuid().as_raw()];
-    trusted.extend(order.account.as_ref().map(|account| account.uid));
+    trusted.extend(user);
     match trust::check(file, &trusted) {
-        Ok(()) | Err(Distrust::Unseen(_)) => Ok(()),
-        Err(Distrust::Refused(why)) => {
-            Err(RunError::new(ErrorKind::Permission, format!("{} is not run: {why}", file.display())))
-        }
+        Ok(()) | Err(Distrust::Unseen(_)) => None,
+        Err(Distrust::Refused(why)) => Some(why),
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitCode, Stdio};
 
-use rustix::process::DumpableBehavior;
+use rustix::process::{DumpableBehavior, Signal};
 
 use super::program::{self, Program};
 use super::restrain::{self, Bounded};
@@ -20,6 +20,8 @@ pub(super) fn serve() -> ExitCode {
 
 /// Nobody can be told when the talk with the agent itself fails.
 fn talk() -> io::Result<()> {
+    // Should the agent die while this process is stopped, it goes on, and finds that the agent is gone.
+    rustix::process::set_parent_process_death_signal(Some(Signal::CONT)).ok();
     // Started by another name, it would be shown by that.
     rustix::thread::set_name(c"holdover").ok();
     let agent = File::from(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?);
@@ -62,6 +64,8 @@ fn carry_out(order: &Order, agent: &File, nothing: &File) -> Answer {
     restrain::before(&order.limits, bounded, uid);
     let started = restrain::first_to_go(|| start(order, &program));
     drop(program);
+    // Whoever may signal this process can end it by SIGKILL alone. The script does not inherit that.
+    nix::sys::signal::SigSet::all().thread_block().ok();
     if let Some(group) = &mut group {
         group.leave(&order.limits);
     }
