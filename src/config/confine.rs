@@ -16,7 +16,7 @@ pub(super) const KEYS: [&str; 13] = [
     "processes",
     "user",
     "nice",
-    "ionice",
+    "io_class",
     "env",
     "dir",
     "sha256",
@@ -55,7 +55,7 @@ pub(super) fn check(section: &mut Section, reader: &mut Reader<'_>) -> Option<Co
     };
     let (sha256, user) = (sha256(section, reader), user(section, reader));
     let nice = reader.int(section, "nice").and_then(|nice| u8::try_from(nice).ok());
-    let ionice = reader.text(section, "ionice");
+    let ionice = reader.text(section, "io_class");
     let env = env(section, reader);
     let dir = reader.path(section, "dir");
     let (check_owner, usage) = (reader.bool(section, "check_owner"), reader.bool(section, "usage"));

@@ -335,7 +335,7 @@ const COLLECTOR_KEYS: &[Key] = &[
     open("user", Kind::Text, "\"nobody\"", "The user that the program runs as; the agent must run as root for it."),
     key("nice", Kind::Int(0, 19), "0", "How far the program stands back for others that want the CPU."),
     key(
-        "ionice",
+        "io_class",
         Kind::Choice(&Ionice::NAMES),
         "\"normal\"",
         "How far the program stands back for others that want the disk; needs the program ionice.",

@@ -83,7 +83,8 @@ const HOSTILE: &[Hostile] = &[
     hostile("parricide", "setsid sleep MARK & kill -KILL $PPID; sleep MARK", "signal", "watches over it was killed"),
     hostile(
         "rebel",
-        "for s in HUP INT QUIT TERM USR1 PIPE ALRM CHLD; do kill -$s $PPID; done; sleep 0.2; echo 'a x=1'",
+        "until grep -q 'SigBlk:.*[1-9a-f]' /proc/$PPID/status; do :; done; \
+         for s in HUP INT QUIT TERM USR1 PIPE ALRM CHLD; do kill -$s $PPID; done; sleep 0.2; echo 'a x=1'",
         "",
         "",
     )

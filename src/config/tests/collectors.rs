@@ -182,7 +182,7 @@ fn programs_are_confined_as_configured_and_by_default() {
     assert_eq!((usual.confinement, usual.usage, usual.dir), (Confinement::default(), false, None));
     let hash = "AB".repeat(32);
     let all = exec(&format!(
-        "cpu = \"2s\"\nmemory = \"1GiB\"\nprocesses = 1\nuser = \"root\"\nnice = 19\nionice = \"idle\"\n\
+        "cpu = \"2s\"\nmemory = \"1GiB\"\nprocesses = 1\nuser = \"root\"\nnice = 19\nio_class = \"idle\"\n\
          env = [\"A=b=c\", \"D=\"]\ndir = \"/srv\"\nsha256 = {hash:?}\ncheck_owner = false\nusage = true"
     ));
     let cpu = Some(std::time::Duration::from_secs(2));
@@ -203,7 +203,7 @@ fn programs_are_confined_as_configured_and_by_default() {
         ("processes = 0", "outside 1 to 10000"),
         ("nice = 20", "outside 0 to 19"),
         ("nice = -1", "outside 0 to 19"),
-        ("ionice = \"realtime\"", "not one of normal, low, idle"),
+        ("io_class = \"realtime\"", "not one of normal, low, idle"),
         ("env = [\"A\"]", "\"A\" is no variable"),
         ("env = [\"=b\"]", "is no variable"),
         ("env = \"A=b\"", "expected a list of strings"),
