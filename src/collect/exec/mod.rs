@@ -16,6 +16,8 @@ mod confinement;
 mod explain;
 mod influx;
 mod json;
+#[cfg(target_os = "linux")]
+mod kill;
 mod limits;
 #[cfg(target_os = "linux")]
 mod minded;

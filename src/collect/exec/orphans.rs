@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use tokio::process::Child;
 
-use super::{minder, tree};
+use super::{kill, minder, tree};
 
 /// The minders of this process that have not been waited for.
 static MINDERS: Mutex<Vec<i32>> = Mutex::new(Vec::new());
@@ -62,8 +62,7 @@ pub(super) fn end() {
 
 /// Everything below a process; not the process itself.
 pub(super) fn kill_below(pid: Option<u32>) {
-    let Some(pid) = pid else { return };
-    for process in tree::below(pid.cast_signed()) {
-        Pid::from_raw(process.pid).map(|pid| kill_process(pid, Signal::KILL).ok());
+    if let Some(pid) = pid {
+        kill::below(pid.cast_signed());
     }
 }

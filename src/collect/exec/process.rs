@@ -75,7 +75,7 @@ pub(super) async fn execute(script: &Script, host: &str, collector: &str) -> Res
     }
     let mut command = Command::new(program);
     surroundings(&mut command, script, host, collector);
-    command.args(args).current_dir(directory(script)).stdin(Stdio::null()).kill_on_drop(true);
+    command.args(args).current_dir(directory(script)).stdin(Stdio::null()).process_group(0).kill_on_drop(true);
     let child = command.spawn().map_err(|e| explain::not_started(script, program, &e))?;
     Ok(report(script, unminded(script, child).await?, started))
 }
@@ -101,7 +101,7 @@ fn surroundings(command: &mut Command, script: &Script, host: &str, collector: &
     command.env_clear().env("PATH", DEFAULT_PATH).env("LANG", "C.UTF-8");
     command.env("HOLDOVER_HOST", host).env("HOLDOVER_COLLECTOR", collector);
     command.envs(script.env.iter().map(|(k, v)| (k, v)));
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
 }
 
 pub(super) fn directory(script: &Script) -> &Path {

@@ -5,26 +5,25 @@ use std::path::Path;
 use crate::collect::cpu::TICKS_PER_SECOND;
 use crate::collect::text::{uint, words};
 
-/// Of more processes than this nothing is known; they are killed in portions.
-const MAX_TREE: usize = 16_384;
-
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Process {
     pub pid: i32,
     pub parent: i32,
+    pub group: i32,
     /// Ended, and not yet reaped by its parent.
     pub zombie: bool,
     /// CPU time of itself and of its children that ended and were waited for, in seconds.
     pub cpu: f64,
 }
 
-/// All descendants of `root`, parents before children; those that end meanwhile may be missing.
-pub(super) fn below(root: i32) -> Vec<Process> {
+/// The descendants of `root`, at most `most` of them: a tree may grow as fast as it is walked. Those that end meanwhile
+/// may be missing, those that lose their parent may be there twice.
+pub(super) fn below(root: i32, most: usize) -> Vec<Process> {
     let mut found: Vec<Process> = Vec::new();
     let mut parents = vec![root];
     while let Some(parent) = parents.pop() {
         for pid in children(parent) {
-            if found.len() >= MAX_TREE {
+            if found.len() >= most {
                 return found;
             }
             if let Some(process) = read(pid) {
@@ -67,9 +66,10 @@ fn parse(pid: i32, stat: &[u8]) -> Option<Process> {
     let end = stat.iter().rposition(|&b| b == b')')?;
     let columns: Vec<&[u8]> = words(&stat[end + 1..]).take(15).collect();
     let parent = i32::try_from(uint(columns.get(1)?)?).ok()?;
+    let group = i32::try_from(uint(columns.get(2)?)?).ok()?;
     let ticks: u64 = columns.get(11..15)?.iter().filter_map(|word| uint(word)).sum();
     let zombie = matches!(columns.first(), Some(&(b"Z" | b"X")));
-    Some(Process { pid, parent, zombie, cpu: ticks as f64 / TICKS_PER_SECOND })
+    Some(Process { pid, parent, group, zombie, cpu: ticks as f64 / TICKS_PER_SECOND })
 }
 
 /// Memory that is the process's alone, in bytes: what it shares with others (code, files) is not counted.
@@ -103,20 +103,21 @@ mod tests {
         let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
         let pid = child.id().cast_signed();
         let (seen, scanned) = (children(me), children_by_scan(me));
-        let tree = below(me);
+        let tree = below(me, 1000);
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(seen.contains(&pid) && scanned.contains(&pid), "{seen:?} {scanned:?}");
         assert!(tree.iter().any(|process| process.pid == pid && process.parent == me), "{tree:?}");
+        assert_eq!(below(1, 1).len(), 1);
         assert!(private_memory(me) > 0);
         assert!(threads_of(rustix::process::getuid().as_raw()) >= 1);
     }
 
     #[test]
     fn a_name_may_hold_anything() {
-        let stat = b"7 (a) Z 9 (\n) S 3 7 7 0 -1 0 0 0 0 0 100 20 3 4 20 0 1 0";
+        let stat = b"7 (a) Z 9 (\n) S 3 6 7 0 -1 0 0 0 0 0 100 20 3 4 20 0 1 0";
         let process = parse(7, stat).unwrap();
-        assert_eq!((process.parent, process.zombie, process.cpu), (3, false, 1.27));
+        assert_eq!((process.parent, process.group, process.zombie, process.cpu), (3, 6, false, 1.27));
         assert!(parse(7, b"7 (x) Z 3 7 7 0 -1 0 0 0 0 0 1 0 0 0").unwrap().zombie);
         for bad in [&b""[..], b"7 (x", b"7 (x)", b"7 (x) S", b"7 (x) S x 1 1"] {
             assert_eq!(parse(7, bad), None);

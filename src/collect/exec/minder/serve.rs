@@ -22,6 +22,8 @@ pub(super) fn serve() -> ExitCode {
 fn talk() -> io::Result<()> {
     // Should the agent die while this process is stopped, it goes on, and finds that the agent is gone.
     rustix::process::set_parent_process_death_signal(Some(Signal::CONT)).ok();
+    // Out of reach of the agent's terminal and group.
+    rustix::process::setsid().ok();
     // Started by another name, it would be shown by that.
     rustix::thread::set_name(c"holdover").ok();
     let agent = File::from(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?);

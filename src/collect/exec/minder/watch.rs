@@ -7,11 +7,12 @@ use std::process::{Child, ExitStatus};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, kill_process_group, pidfd_open, waitpid};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process_group, pidfd_open, waitpid};
 
 use super::Outcome;
 use crate::clock;
 use crate::collect::exec::cgroup::Group;
+use crate::collect::exec::kill;
 use crate::collect::exec::limits::{Limits, Over};
 use crate::collect::exec::tree::{self, Process};
 
@@ -22,6 +23,9 @@ const LAST_LOOK: Duration = Duration::from_millis(100);
 const LINGER: Duration = Duration::from_millis(100);
 /// How long to try to end everything.
 const KILLING: Duration = Duration::from_secs(2);
+/// More processes than any script has.
+const MANY: usize = 4096;
+const FEW: usize = 64;
 
 pub(super) struct Watch<'a> {
     pub child: Child,
@@ -31,6 +35,13 @@ pub(super) struct Watch<'a> {
     pub agent: &'a File,
     pub memory: u64,
     pub processes: u64,
+}
+
+/// What all processes use together.
+struct Seen {
+    cpu: Duration,
+    memory: u64,
+    processes: u64,
 }
 
 /// Why the watch is over.
@@ -103,33 +114,50 @@ impl Watch<'_> {
         if fds.get(1).is_some_and(|fd| !fd.revents().is_empty()) { Woken::Script } else { Woken::Nobody }
     }
 
-    /// What all of them use now; also reaps those that fell to us.
+    /// What has been spent, if anything.
     fn look(&mut self, pid: Pid) -> Option<Over> {
+        if let Some(over) = self.group.as_ref().and_then(Group::over) {
+            return Some(over);
+        }
+        let seen = self.see(pid);
+        self.memory = self.memory.max(seen.memory);
+        self.processes = self.processes.max(seen.processes);
+        match self.judge(&seen)? {
+            Over::Cpu => Some(Over::Cpu),
+            // Processes come and go while they are counted: what counts is what is there twice.
+            Over::Memory | Over::Processes => self.judge(&self.see(pid)),
+        }
+    }
+
+    /// What all of them use now, as far as nobody else bounds it; also reaps those that fell to us.
+    fn see(&self, pid: Pid) -> Seen {
         let me = std::process::id().cast_signed();
-        let (zombies, alive): (Vec<Process>, Vec<Process>) = tree::below(me).into_iter().partition(|p| p.zombie);
+        let most = self.limits.processes.map_or(MANY, |most| 2 * most as usize + FEW);
+        let (zombies, alive): (Vec<Process>, Vec<Process>) = tree::below(me, most).into_iter().partition(|p| p.zombie);
         for orphan in zombies.iter().filter(|p| p.parent == me && p.pid != pid.as_raw_nonzero().get()) {
             reap(Pid::from_raw(orphan.pid));
         }
-        self.processes = self.processes.max(alive.len() as u64);
-        let bounded = self.group.as_ref();
-        if !bounded.is_some_and(Group::bounds_memory) {
-            self.memory = self.memory.max(alive.iter().map(|p| tree::private_memory(p.pid)).sum());
-        }
-        if let Some(over) = bounded.and_then(Group::over) {
-            return Some(over);
-        }
-        let cpu = bounded.and_then(Group::cpu).unwrap_or_else(|| {
+        let group = self.group.as_ref();
+        let memory = match group {
+            Some(group) if group.bounds_memory() => 0,
+            _ => alive.iter().map(|p| tree::private_memory(p.pid)).sum(),
+        };
+        let cpu = group.and_then(Group::cpu).unwrap_or_else(|| {
             reaped().cpu + Duration::from_secs_f64(alive.iter().map(|p| p.cpu).sum::<f64>().max(0.0))
         });
-        let Limits { cpu: most_cpu, memory, processes } = *self.limits;
-        if most_cpu.is_some_and(|most| cpu > most) {
+        Seen { cpu, memory, processes: alive.len() as u64 }
+    }
+
+    fn judge(&self, seen: &Seen) -> Option<Over> {
+        let Limits { cpu, memory, processes } = *self.limits;
+        if cpu.is_some_and(|most| seen.cpu > most) {
             return Some(Over::Cpu);
         }
-        if memory.is_some_and(|most| self.memory > most) {
+        if memory.is_some_and(|most| seen.memory > most) {
             return Some(Over::Memory);
         }
-        let counted = !bounded.is_some_and(Group::bounds_processes);
-        (counted && processes.is_some_and(|most| self.processes > u64::from(most))).then_some(Over::Processes)
+        let counted = !self.group.as_ref().is_some_and(Group::bounds_processes);
+        (counted && processes.is_some_and(|most| seen.processes > u64::from(most))).then_some(Over::Processes)
     }
 
     /// Processes behind a pipe may have something to write yet.
@@ -148,13 +176,9 @@ impl Watch<'_> {
             if let Some(group) = &self.group {
                 group.kill();
             }
-            if status.is_none() {
-                kill_process_group(pid, Signal::KILL).ok();
-            }
-            for process in tree::below(me).iter().filter(|p| !p.zombie) {
-                // Found a moment ago, and ids are handed out in turn: nobody else has it yet.
-                Pid::from_raw(process.pid).map(|pid| kill_process(pid, Signal::KILL).ok());
-            }
+            // Its id is nobody else's as long as the group has a member, and for long after.
+            kill_process_group(pid, Signal::KILL).ok();
+            kill::below(me);
             if status.is_none() {
                 *status = self.child.try_wait().ok().flatten();
             }
@@ -164,9 +188,10 @@ impl Watch<'_> {
                 return 0;
             }
             if clock::now().mono >= end {
-                return tree::below(me).len().max(1);
+                return tree::below(me, MANY).len().max(1);
             }
-            pause(FIRST_LOOK);
+            // While there are many, there is no time to lose.
+            pause(if children > FEW { Duration::ZERO } else { FIRST_LOOK });
         }
     }
 
