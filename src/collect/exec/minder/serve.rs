@@ -13,6 +13,9 @@ use super::watch::Watch;
 use super::{Answer, MAX_ORDER, Order};
 use crate::collect::exec::cgroup::Group;
 
+/// A nice value: of a process that does next to nothing, and must not wait when it does.
+const PRIORITY: i32 = -10;
+
 pub(super) fn serve() -> ExitCode {
     let answered = talk();
     if answered.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -68,6 +71,8 @@ fn carry_out(order: &Order, agent: &File, nothing: &File) -> Answer {
     drop(program);
     // Whoever may signal this process can end it by SIGKILL alone. The script does not inherit that.
     nix::sys::signal::SigSet::all().thread_block().ok();
+    // Whatever the script starts, this process has its turn; for root only, whom alone the kernel does not bound.
+    rustix::process::setpriority_process(None, PRIORITY).ok();
     if let Some(group) = &mut group {
         group.leave(&order.limits);
     }
