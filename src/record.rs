@@ -124,6 +124,7 @@ pub enum ErrorKind {
     Unsupported,
     Skipped,
     Panic,
+    Processes,
     /// A kind that a newer agent knows and this reader does not.
     #[serde(other)]
     Other,

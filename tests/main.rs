@@ -7,6 +7,7 @@ mod collectors;
 #[cfg(feature = "demo")]
 mod demo;
 mod hung_mount;
+mod sandbox;
 mod scenarios;
 mod schemas;
 mod scripts;

@@ -22,7 +22,7 @@ pub use absent::absence;
 /// What one configured collector is.
 pub enum Source {
     Builtin { spec: &'static CollectorSpec, collector: Box<dyn Collector> },
-    Script(exec::Script),
+    Script(Arc<exec::Script>),
 }
 
 /// One collector's account, for `status`: runs that were due + `commanded` = `runs` + `missed` + those still going.
@@ -199,7 +199,7 @@ impl Collecting {
         self.record(job, points, context, now)
     }
 
-    fn spawn(&mut self, job: usize, script: exec::Script, now: Now) {
+    fn spawn(&mut self, job: usize, script: Arc<exec::Script>, now: Now) {
         let (host, name) = (self.host.clone(), self.sources[job].0.clone());
         let task = self.scripts.spawn(async move { exec::run(&script, &host, &name, &now).await });
         let running = Running { job, started: now, context: self.context(&now) };

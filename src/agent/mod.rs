@@ -29,7 +29,9 @@ use ipc::StatusSocket;
 pub use ipc::ask;
 use report::Report;
 use service::{ServiceManager, StopSignals};
-pub use setup::{ChangeError, Identity, StartError, change_outbox, forget_hub, identify, sources, start, tls_files};
+pub use setup::{
+    ChangeError, Identity, StartError, change_outbox, forget_hub, identify, script_groups, sources, start, tls_files,
+};
 pub use witness::VARIABLE as WITNESS_VARIABLE;
 
 /// At a stop, how long the last commit may take to be published too; at most a quarter of the stop's time.

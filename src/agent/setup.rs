@@ -95,7 +95,7 @@ pub fn start(config: &Config, config_hash: &str, root: HostRoot, rng_seed: u64) 
     let identity = identify(config, &root);
     let host = identity.host.id.clone();
     let topics = TopicScheme::new(&config.host.prefix, &config.host.site, &host)?;
-    let sources = sources(config)?;
+    let sources = sources(config, script_groups(config).as_deref())?;
     let witness = open_witness()?;
     let opening = writer::open(Arc::new(FileDisk), outbox_options(config, &identity), now)?;
     let found = opening.found().clone();
@@ -176,17 +176,31 @@ fn open_witness() -> Result<Option<writer::Witness>, StartError> {
 }
 
 /// What a script's format is called in the configuration, and what reads it.
-fn script(exec: &config::Exec, timeout: Duration) -> exec::Script {
+fn script(exec: &config::Exec, timeout: Duration, groups: Option<&Path>) -> exec::Script {
     exec::Script {
         timeout,
         max_output: usize::try_from(exec.max_output).unwrap_or(usize::MAX),
         format: exec.format,
+        env: exec.env.clone(),
+        dir: exec.dir.clone(),
+        limits: exec.limits.clone(),
+        confinement: exec.confinement.clone(),
+        groups: groups.map(Path::to_path_buf),
+        usage: exec.usage,
         ..exec::Script::new(exec.argv.iter().cloned())
     }
 }
 
-/// The configured collectors, built, in the order of the configuration.
-pub fn sources(config: &Config) -> Result<Vec<(Arc<str>, Source)>, StartError> {
+/// Where scripts get control groups of their own; makes the place ready.
+pub fn script_groups(config: &Config) -> Option<PathBuf> {
+    exec::cgroup::prepare(&config.agent.cgroup).unwrap_or_else(|error| {
+        tracing::warn!("no control groups for programs, which are bounded by other means: {error}; see agent.cgroup");
+        None
+    })
+}
+
+/// The configured collectors, built, in the order of the configuration; `groups` are those of [`script_groups`].
+pub fn sources(config: &Config, groups: Option<&Path>) -> Result<Vec<(Arc<str>, Source)>, StartError> {
     let build = |collector: &config::Collector| {
         let source = match &collector.what {
             What::Builtin { spec, params } => {
@@ -194,7 +208,7 @@ pub fn sources(config: &Config) -> Result<Vec<(Arc<str>, Source)>, StartError> {
                     (spec.build)(params).map_err(|error| StartError::Collector(collector.name.clone(), error))?;
                 Source::Builtin { spec, collector: built }
             }
-            What::Exec(exec) => Source::Script(script(exec, collector.timeout)),
+            What::Exec(exec) => Source::Script(Arc::new(script(exec, collector.timeout, groups))),
         };
         Ok((collector.name.clone(), source))
     };

@@ -16,6 +16,11 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
 
 fn main() -> ExitCode {
+    // The demo is an agent too.
+    #[cfg(feature = "demo")]
+    if let Some(ended) = holdover::collect::exec::entry() {
+        return ended;
+    }
     let env = |name: &str| std::env::var(name).ok();
     match Cli::parse().command {
         Command::Tail(args) => run_tail(&args.with_env(env)),

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    holdover::cli::main()
+    holdover::collect::exec::entry().unwrap_or_else(holdover::cli::main)
 }

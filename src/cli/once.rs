@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ pub fn run(args: &OnceArgs) -> Result<Exit, Failure> {
     let checked = load::config(&args.config)?;
     let root = load::root(&checked.config);
     let identity = agent::identify(&checked.config, &root);
-    let mut sources = build(&checked.config)?;
+    let mut sources = build(&checked.config, agent::script_groups(&checked.config).as_deref())?;
     for name in &args.collectors {
         if !sources.iter().any(|(known, _)| **known == **name) {
             let known: Vec<&str> = sources.iter().map(|(name, _)| &**name).collect();
@@ -68,7 +69,8 @@ pub fn run(args: &OnceArgs) -> Result<Exit, Failure> {
 
 /// Bytes of disk that one run of each collector takes in the outbox, for the estimate of `check-config`.
 pub fn measure(config: &Config, identity: &Identity) -> Result<BTreeMap<Arc<str>, f64>, Failure> {
-    let mut sources = build(config)?;
+    // Scripts are not run.
+    let mut sources = build(config, None)?;
     let scripts: Vec<_> =
         sources.iter().filter(|(_, s)| matches!(s, Source::Script(_))).map(|(n, _)| n.clone()).collect();
     sources.retain(|(_, source)| matches!(source, Source::Builtin { .. }));
@@ -98,8 +100,8 @@ fn stored(encoded: usize) -> f64 {
     (encoded + values * STORED_PER_VALUE) as f64 * STORED_FACTOR
 }
 
-fn build(config: &Config) -> Result<Vec<(Arc<str>, Source)>, Failure> {
-    agent::sources(config).map_err(|error| Failure::config(error.to_string()))
+fn build(config: &Config, groups: Option<&Path>) -> Result<Vec<(Arc<str>, Source)>, Failure> {
+    agent::sources(config, groups).map_err(|error| Failure::config(error.to_string()))
 }
 
 /// Built-in collectors run twice and the second pass counts, because ratios are differences; scripts run once.

@@ -1,13 +1,14 @@
 //! `[[collector]]`: what runs, when, and under which limits. Merges the default set with what the files say.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::problem::{Origin, Problem};
 use super::reader::{Reader, Section};
 use super::{Agent, timing, what};
-use crate::collect::exec::Format;
+use crate::collect::exec::{Confinement, Format, Limits};
 use crate::collect::{COLLECTORS, CollectorSpec, Params};
 use crate::schedule::{Misfire, Schedule};
 
@@ -65,6 +66,11 @@ pub struct Exec {
     pub format: Format,
     /// Bytes.
     pub max_output: u64,
+    pub limits: Limits,
+    pub confinement: Confinement,
+    pub env: Vec<(String, String)>,
+    pub dir: Option<PathBuf>,
+    pub usage: bool,
 }
 
 /// Those that run and the names of those that are switched off. Defaults come first, then the rest as written.

@@ -2,7 +2,7 @@
 //!
 //! The reader takes types, limits and defaults from here, hints take the names, and [`super::reference`] prints it all.
 
-use crate::collect::exec::Format;
+use crate::collect::exec::{Format, Ionice};
 
 /// One key.
 #[derive(Clone, Copy, Debug)]
@@ -257,6 +257,14 @@ const AGENT: &[Key] = &[
         "\"10s\"",
         "How long a stop may take to save and say goodbye.",
     ),
+    key(
+        "cgroup",
+        Kind::Text,
+        "\"auto\"",
+        "Where control groups for programs may be made: a directory of a cgroup2 file system that the agent may write \
+         to. \"auto\" is the agent's own group if systemd delegates it (Delegate=yes); \"off\" makes none. Without \
+         groups, programs are bounded by other means.",
+    ),
 ];
 
 const COLLECTOR_KEYS: &[Key] = &[
@@ -308,6 +316,52 @@ const COLLECTOR_KEYS: &[Key] = &[
         "\"256KiB\"",
         "A program that prints more is ended and its run recorded as an error.",
     ),
+    open(
+        "cpu",
+        Kind::Duration(100, DAY),
+        "\"2s\"",
+        "A program whose processes take more CPU time together is ended and its run recorded as an error.",
+    ),
+    key(
+        "memory",
+        Kind::Size(4 * MIB, TIB),
+        "\"256MiB\"",
+        "A program whose processes take more memory together is ended and its run recorded as an error.",
+    ),
+    key(
+        "processes",
+        Kind::Int(1, 10_000),
+        "64",
+        "A program with more processes at a time is ended and its run recorded as an error.",
+    ),
+    open("user", Kind::Text, "\"nobody\"", "The user that the program runs as; the agent must run as root for it."),
+    key("nice", Kind::Int(0, 19), "0", "How far the program stands back for others that want the CPU."),
+    key(
+        "io_class",
+        Kind::Choice(&Ionice::NAMES),
+        "\"normal\"",
+        "How far the program stands back for others that want the disk; needs the program ionice.",
+    ),
+    open(
+        "env",
+        Kind::Texts,
+        "[\"LC_ALL=C\", \"LIMIT=80\"]",
+        "Variables for the program, beside PATH, LANG, HOLDOVER_HOST and HOLDOVER_COLLECTOR. No place for secrets.",
+    ),
+    open("dir", Kind::Path, "\"/srv\"", "The directory that the program is started in; / unless given."),
+    open(
+        "sha256",
+        Kind::Text,
+        "\"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\"",
+        "The program is run only if its file has this hash, and from a copy that nobody can change.",
+    ),
+    key(
+        "check_owner",
+        Kind::Bool,
+        "true",
+        "Whether a program is refused that others than root, the agent's user and the program's user could change.",
+    ),
+    key("usage", Kind::Bool, "false", "Whether each run also records what it used: time, CPU time, memory, processes."),
     key("enabled", Kind::Bool, "true", "false switches the collector off."),
     open("params", Kind::Table, "{}", "Settings of a built-in collector."),
 ];

@@ -5,6 +5,7 @@
 
 mod broker;
 mod collectors;
+mod confine;
 mod keys;
 mod problem;
 mod reader;
@@ -35,6 +36,7 @@ pub use secret::Secret;
 pub use source::Sources;
 
 use crate::clock::Now;
+use crate::collect::exec::cgroup::Place;
 use crate::uplink::Level;
 use reader::{Reader, Section};
 use tree::{Data, Node, Table};
@@ -132,6 +134,7 @@ pub enum LogFormat {
 pub struct Agent {
     pub default_collectors: bool,
     pub stop_timeout: Duration,
+    pub cgroup: Place,
 }
 
 /// The effective value of one key.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::problem::Origin;
 use super::reader::{Reader, Section, quote};
+use crate::collect::exec::cgroup::Place;
 use crate::uplink::Level;
 
 use super::{Agent, Collector, Drop, Host, Log, LogFormat, MAX_NAME, Outbox, Rate, Uplink, keys, units};
@@ -155,6 +156,20 @@ pub(super) fn agent(mut section: Section, reader: &mut Reader<'_>) -> Option<Age
     reader.path(&mut section, "conf_d");
     let default_collectors = reader.bool(&mut section, "default_collectors");
     let stop_timeout = reader.duration(&mut section, "stop_timeout");
+    let cgroup = reader.text(&mut section, "cgroup").and_then(|place| groups(&place, reader));
     reader.finish(section);
-    Some(Agent { default_collectors: default_collectors?, stop_timeout: stop_timeout? })
+    Some(Agent { default_collectors: default_collectors?, stop_timeout: stop_timeout?, cgroup: cgroup? })
+}
+
+fn groups(place: &str, reader: &mut Reader<'_>) -> Option<Place> {
+    match place {
+        "auto" => Some(Place::Auto),
+        "off" => Some(Place::Off),
+        dir if dir.starts_with('/') => Some(Place::At(dir.into())),
+        other => {
+            let hint = "write \"auto\", \"off\", or a directory such as \"/sys/fs/cgroup/holdover\"";
+            reader.error("agent.cgroup", format!("{other:?} is no place for control groups"), hint);
+            None
+        }
+    }
 }

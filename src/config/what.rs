@@ -7,7 +7,7 @@ use super::collectors::{Exec, What};
 use super::keys::{Key, Kind};
 use super::problem::{Origin, Problem};
 use super::reader::{Reader, Section};
-use super::{nearest, source};
+use super::{confine, nearest, source};
 use crate::collect::exec::{DEFAULT_PATH, Format};
 use crate::collect::{self, COLLECTORS, CollectorSpec, ParamKind, ParamSpec, ParamValue, Params};
 
@@ -30,7 +30,7 @@ pub(super) fn check(name: &str, enabled: bool, section: &mut Section, reader: &m
         }
         return check_exec(section, reader).map(What::Exec);
     }
-    for key in ["format", "max_output"] {
+    for key in confine::KEYS {
         if reader.given(section, key) {
             let origin = section.table.0.remove(key).map_or(section.origin.clone(), |(at, _)| at);
             let message = format!("{}.{key}: only programs (exec) have it", section.path);
@@ -120,6 +120,7 @@ fn check_exec(section: &mut Section, reader: &mut Reader<'_>) -> Option<Exec> {
     let argv = reader.texts(section, "exec");
     let format = Format::from_name(&reader.text(section, "format")?)?;
     let max_output = reader.size(section, "max_output");
+    let confined = confine::check(section, reader);
     let (mut argv, path) = (argv?, format!("{}.exec", section.path));
     let Some(program) = argv.first_mut().filter(|program| !program.is_empty()) else {
         reader.error(&path, "no program is named", "write exec = [\"/path/to/program\", \"argument\"]");
@@ -127,7 +128,7 @@ fn check_exec(section: &mut Section, reader: &mut Reader<'_>) -> Option<Exec> {
     };
     if !program.contains('/') {
         warn_not_found(&path, program, reader);
-        return Some(Exec { argv, format, max_output: max_output? });
+        return confined?.exec(argv, format, max_output?);
     }
     if !Path::new(program).is_absolute() {
         // Collectors come from files only, so that "beside the file" has a meaning.
@@ -135,8 +136,12 @@ fn check_exec(section: &mut Section, reader: &mut Reader<'_>) -> Option<Exec> {
         let absolute = Path::new(&*file).parent().unwrap_or(Path::new(".")).join(&*program);
         *program = std::path::absolute(&absolute).unwrap_or(absolute).to_string_lossy().into_owned();
     }
-    warn_program(&path, Path::new(program), reader);
-    Some(Exec { argv, format, max_output: max_output? })
+    let confined = confined?;
+    match confined.distrusts(Path::new(program)) {
+        Some(why) => reader.warn(&path, why, "runs will be recorded as errors until then; see check_owner"),
+        None => warn_program(&path, Path::new(program), reader),
+    }
+    confined.exec(argv, format, max_output?)
 }
 
 /// A program may arrive later, by a package or a mount: its absence is no reason not to collect the rest.

@@ -232,6 +232,7 @@ fn error_name(kind: ErrorKind) -> &'static str {
         ErrorKind::Unsupported => "unsupported",
         ErrorKind::Skipped => "skipped",
         ErrorKind::Panic => "panic",
+        ErrorKind::Processes => "processes",
         ErrorKind::Other => "other",
     }
 }

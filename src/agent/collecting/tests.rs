@@ -53,7 +53,7 @@ fn collecting(source: Source) -> Collecting {
 fn script(text: &str) -> Source {
     let mut script = exec::Script::new(["/bin/sh", "-c", text]);
     script.timeout = PATIENCE * 10;
-    Source::Script(script)
+    Source::Script(Arc::new(script))
 }
 
 fn account(collecting: &Collecting) -> Account {

@@ -1,18 +1,52 @@
 //! Scripts: any executable with arguments, its output read as records.
 //!
-//! A run never blocks the loop and never outlives its bounds: time, output, what it leaves in memory. It has a process
-//! group of its own, which is killed in every path, also when the run is dropped half-way. What a script printed as
-//! complete, well-formed lines is kept (`format`); whatever else went wrong adds one record with `status: "err"` and a
-//! typed error. A child that leaves the group (`setsid`) outlives the run - only a cgroup could stop that - but holds nothing
-//! up: its pipe is dropped.
+//! A run never blocks the loop and never outlives its bounds: time, output, CPU time, memory, processes. On Linux a
+//! process of our own stands between the agent and the script (`minder`), which ends all that the script started in
+//! every path, also when the run is dropped half-way or the agent is killed. What a script printed as complete,
+//! well-formed records is kept (`format`); whatever else went wrong adds one record with `status: "err"`, a typed error,
+//! and what the run used.
 //!
 //! The environment of a script is `PATH`, `LANG=C.UTF-8`, `HOLDOVER_HOST`, `HOLDOVER_COLLECTOR` and what its
 //! configuration adds; nothing else of ours. Standard input is closed, the directory is `/` unless configured.
+//! docs/sandbox.md is the page for users.
 
+mod account;
+pub mod cgroup;
+mod confinement;
+mod explain;
 mod format;
+#[cfg(target_os = "linux")]
+mod kill;
+mod limits;
+#[cfg(target_os = "linux")]
+mod minded;
+#[cfg(target_os = "linux")]
+mod minder;
+#[cfg(target_os = "linux")]
+mod orphans;
+mod pipes;
 mod process;
 #[cfg(test)]
 mod tests;
+#[cfg(target_os = "linux")]
+mod tree;
+
+pub use account::find as find_account;
+pub use confinement::{Confinement, Ionice};
+pub use limits::Limits;
+#[cfg(target_os = "linux")]
+pub use minder::{distrusted, entry, start_as};
+
+/// Elsewhere scripts run without a minder, bounded in time and output only.
+#[cfg(not(target_os = "linux"))]
+pub fn entry() -> Option<std::process::ExitCode> {
+    None
+}
+
+#[cfg(not(target_os = "linux"))]
+pub fn distrusted(_: &std::path::Path, _: Option<&str>) -> Option<String> {
+    None
+}
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -42,6 +76,12 @@ pub struct Script {
     /// Added to (or in place of) the variables that every script gets.
     pub env: Vec<(String, String)>,
     pub dir: Option<PathBuf>,
+    pub limits: Limits,
+    pub confinement: Confinement,
+    /// Where control groups may be made, see [`cgroup::prepare`].
+    pub groups: Option<PathBuf>,
+    /// Whether each run adds a record of what it used.
+    pub usage: bool,
 }
 
 impl Script {
@@ -54,6 +94,10 @@ impl Script {
             format: Format::AUTO,
             env: Vec::new(),
             dir: None,
+            limits: Limits::default(),
+            confinement: Confinement::default(),
+            groups: None,
+            usage: false,
         }
     }
 }
@@ -81,6 +125,8 @@ fn points(script: &Script, ended: process::Ended, defaults: &format::Defaults<'_
     let is_data = spec.is_some_and(|spec| spec.exit_is_data) && matches!(ended.exit, Some(0..=3));
     let mut points = format::read(spec, &output, defaults);
     let failure = ended.failure.filter(|error| !(is_data && error.kind == ErrorKind::Exit));
-    points.extend(failure.map(|error| defaults.failure(error)));
+    let used = ended.used;
+    points.extend(failure.map(|error| Point { fields: used.fields(), ..defaults.failure(error) }));
+    points.extend(script.usage.then(|| used.point(defaults.name, defaults.point())));
     points
 }

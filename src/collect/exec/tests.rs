@@ -304,7 +304,7 @@ fn a_program_that_cannot_start_says_why() {
     assert_eq!(error.kind, ErrorKind::Spawn);
     // Root may execute everything, so this is what others get.
     let denied = std::io::ErrorKind::PermissionDenied.into();
-    let error = process::not_started(&Script::new(["/bin/sh"]), "/bin/sh", &denied);
+    let error = explain::not_started(&Script::new(["/bin/sh"]), "/bin/sh", &denied);
     assert_eq!(error.kind, ErrorKind::Permission);
     let mut script = Script::new(["true"]);
     script.dir = Some(bench.path("nowhere"));

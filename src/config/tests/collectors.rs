@@ -3,7 +3,8 @@ use std::os::unix::fs::PermissionsExt;
 use super::super::{Collector, Config, What};
 use super::*;
 use crate::collect::COLLECTORS;
-use crate::collect::exec::Format;
+use crate::collect::exec::cgroup::Place;
+use crate::collect::exec::{Confinement, Format, Ionice, Limits};
 use crate::schedule::{Misfire, Schedule};
 
 fn names(checked: &Checked) -> Vec<&str> {
@@ -115,6 +116,7 @@ fn bad_schedules_are_refused_with_place_and_hint() {
         ("params.percore = true", "did you mean per_core?"),
         ("params.per_core = \"yes\"", "expected true or false"),
         ("max_output = \"1MiB\"", "only programs (exec) have it"),
+        ("user = \"nobody\"", "only programs (exec) have it"),
         ("use = \"cpuu\"", "did you mean use = \"cpu\"?"),
     ] {
         let message = error(with_broker(&format!("[[collector]]\nname = \"cpu\"\n{line}")));
@@ -159,13 +161,76 @@ fn programs_are_resolved_and_their_absence_is_a_warning() {
     assert_eq!((exec.format, exec.max_output), (Format::from_name("influx").unwrap(), 256 << 10));
     std::fs::write(&script, "#!/bin/sh\n").unwrap();
     for (mode, expected) in
-        [(0o644, Some("is not executable")), (0o777, Some("every user of this host may change")), (0o755, None)]
+        [(0o644, Some("is not executable")), (0o777, Some("every user of this host may write")), (0o755, None)]
     {
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(mode)).unwrap();
         let found = warnings(&load());
         assert_eq!(found.len(), usize::from(expected.is_some()), "{mode:o}: {found:?}");
         assert!(expected.is_none_or(|expected| found[0].contains(expected)), "{mode:o}: {found:?}");
     }
+}
+
+#[test]
+fn programs_are_confined_as_configured_and_by_default() {
+    let program = |keys: &str| format!("[[collector]]\nname = \"x\"\nevery = \"1m\"\nexec = [\"sh\"]\n{keys}");
+    let exec = |keys: &str| match find(&with_broker(&program(keys)).unwrap(), "x").what.clone() {
+        What::Exec(exec) => exec,
+        What::Builtin { .. } => panic!("a program"),
+    };
+    let usual = exec("");
+    assert_eq!(usual.limits, Limits { cpu: None, memory: Some(256 << 20), processes: Some(64) });
+    assert_eq!((usual.confinement, usual.usage, usual.dir), (Confinement::default(), false, None));
+    let hash = "AB".repeat(32);
+    let all = exec(&format!(
+        "cpu = \"2s\"\nmemory = \"1GiB\"\nprocesses = 1\nuser = \"root\"\nnice = 19\nio_class = \"idle\"\n\
+         env = [\"A=b=c\", \"D=\"]\ndir = \"/srv\"\nsha256 = {hash:?}\ncheck_owner = false\nusage = true"
+    ));
+    let cpu = Some(std::time::Duration::from_secs(2));
+    assert_eq!(all.limits, Limits { cpu, memory: Some(1 << 30), processes: Some(1) });
+    let confinement = Confinement {
+        check_owner: false,
+        sha256: Some(hash.to_lowercase()),
+        user: Some("root".to_owned()),
+        nice: 19,
+        ionice: Some(Ionice::Idle),
+    };
+    assert_eq!((all.confinement, all.usage, all.dir), (confinement, true, Some("/srv".into())));
+    assert_eq!(all.env, [("A".to_owned(), "b=c".to_owned()), ("D".to_owned(), String::new())]);
+    for (line, expected) in [
+        ("cpu = \"1ms\"", "outside 100ms to 1d"),
+        ("memory = \"1MiB\"", "outside 4MiB"),
+        ("memory = 64", "expected a size"),
+        ("processes = 0", "outside 1 to 10000"),
+        ("nice = 20", "outside 0 to 19"),
+        ("nice = -1", "outside 0 to 19"),
+        ("io_class = \"realtime\"", "not one of normal, low, idle"),
+        ("env = [\"A\"]", "\"A\" is no variable"),
+        ("env = [\"=b\"]", "is no variable"),
+        ("env = \"A=b\"", "expected a list of strings"),
+        ("sha256 = \"abc\"", "no SHA-256: 64 hexadecimal digits"),
+        ("user = \"\"", "it is empty"),
+        ("check_owner = \"no\"", "expected true or false"),
+    ] {
+        let message = error(with_broker(&program(line)));
+        assert!(
+            message.contains(expected) && message.contains("toml:8:") && message.contains("hint: "),
+            "{line}: {message}"
+        );
+    }
+    let unknown = with_broker(&program("user = \"no-such-user\"")).unwrap();
+    assert!(warnings(&unknown)[0].contains("no user \"no-such-user\""), "{:?}", unknown.warnings);
+}
+
+#[test]
+fn control_groups_are_made_where_it_is_said() {
+    let place =
+        |text: &str| with_broker(&format!("[agent]\ncgroup = {text}")).map(|checked| checked.config.agent.cgroup);
+    assert_eq!(with_broker("").unwrap().config.agent.cgroup, Place::Auto);
+    assert_eq!(place("\"auto\"").unwrap(), Place::Auto);
+    assert_eq!(place("\"off\"").unwrap(), Place::Off);
+    assert_eq!(place("\"/sys/fs/cgroup/x\"").unwrap(), Place::At("/sys/fs/cgroup/x".into()));
+    let message = error(with_broker("[agent]\ncgroup = \"on\""));
+    assert!(message.contains("\"on\" is no place for control groups") && message.contains("hint: "), "{message}");
 }
 
 #[test]

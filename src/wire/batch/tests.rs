@@ -123,6 +123,7 @@ fn names_on_the_wire_are_those_of_the_types() {
         ErrorKind::Unsupported,
         ErrorKind::Skipped,
         ErrorKind::Panic,
+        ErrorKind::Processes,
         ErrorKind::Other,
     ] {
         assert_eq!(error_name(kind), quoted(serde_json::to_string(&kind).unwrap()));

@@ -1,0 +1,256 @@
+//! While the script runs: looks again and again at what all its processes use, until it ends, is told to end, or has
+//! spent a budget. Then ends what is left.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::process::{Child, ExitStatus};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process_group, pidfd_open, waitpid};
+
+use super::Outcome;
+use crate::clock;
+use crate::collect::exec::cgroup::Group;
+use crate::collect::exec::kill;
+use crate::collect::exec::limits::{Limits, Over};
+use crate::collect::exec::tree::{self, Process};
+
+/// The first look is soon, for what goes wrong goes wrong fast; later ones cost less.
+const FIRST_LOOK: Duration = Duration::from_millis(5);
+const LAST_LOOK: Duration = Duration::from_millis(100);
+/// After the script has ended, how long what it started may take to end by itself.
+const LINGER: Duration = Duration::from_millis(100);
+/// How long to try to end everything.
+const KILLING: Duration = Duration::from_secs(2);
+/// More processes than any script has.
+const MANY: usize = 4096;
+const FEW: usize = 64;
+
+pub(super) struct Watch<'a> {
+    pub child: Child,
+    pub group: Option<Group>,
+    pub limits: &'a Limits,
+    /// The agent: a byte asks for SIGTERM, the end for SIGKILL.
+    pub agent: &'a File,
+    pub memory: u64,
+    pub processes: u64,
+}
+
+/// What all processes use together.
+struct Seen {
+    cpu: Duration,
+    memory: u64,
+    processes: u64,
+}
+
+/// Why the watch is over.
+enum Stopped {
+    /// The script has ended by itself.
+    Ended,
+    /// By the agent, or the agent is gone.
+    Asked,
+    Over(Over),
+}
+
+enum Woken {
+    Script,
+    Agent,
+    Nobody,
+}
+
+impl Watch<'_> {
+    /// Until everything has ended, or will not.
+    pub fn run(mut self) -> Outcome {
+        let pid = Pid::from_child(&self.child);
+        let stopped = self.watch(pid);
+        let mut status = self.child.try_wait().ok().flatten();
+        if let Stopped::Ended = stopped {
+            self.linger();
+        }
+        let over = if let Stopped::Over(over) = stopped { Some(over) } else { None };
+        let left = self.end_all(pid, &mut status);
+        self.outcome(status, over, left)
+    }
+
+    fn watch(&mut self, pid: Pid) -> Stopped {
+        use std::io::Read;
+        // Without it the looks find the end.
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok();
+        let mut next = FIRST_LOOK;
+        let mut asked_to_end = false;
+        loop {
+            match self.wait(pidfd.as_ref(), next) {
+                Woken::Agent => {
+                    let mut asked = [0u8; 1];
+                    if !matches!((&mut &*self.agent).read(&mut asked), Ok(1)) {
+                        return Stopped::Asked;
+                    }
+                    asked_to_end = true;
+                    kill_process_group(pid, Signal::TERM).ok();
+                }
+                Woken::Script | Woken::Nobody => {}
+            }
+            if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
+                return if asked_to_end { Stopped::Asked } else { Stopped::Ended };
+            }
+            if let Some(over) = self.look(pid) {
+                return Stopped::Over(over);
+            }
+            next = (next * 2).min(LAST_LOOK);
+        }
+    }
+
+    fn wait(&self, script: Option<&OwnedFd>, at_most: Duration) -> Woken {
+        let mut fds = vec![PollFd::new(self.agent, PollFlags::IN)];
+        fds.extend(script.map(|fd| PollFd::new(fd, PollFlags::IN)));
+        let timeout = Timespec::try_from(at_most).ok();
+        if poll(&mut fds, timeout.as_ref()).is_err() {
+            return Woken::Nobody;
+        }
+        if !fds[0].revents().is_empty() {
+            return Woken::Agent;
+        }
+        if fds.get(1).is_some_and(|fd| !fd.revents().is_empty()) { Woken::Script } else { Woken::Nobody }
+    }
+
+    /// What has been spent, if anything.
+    fn look(&mut self, pid: Pid) -> Option<Over> {
+        if let Some(over) = self.group.as_ref().and_then(Group::over) {
+            return Some(over);
+        }
+        let seen = self.see(pid);
+        self.memory = self.memory.max(seen.memory);
+        self.processes = self.processes.max(seen.processes);
+        match self.judge(&seen)? {
+            Over::Cpu => Some(Over::Cpu),
+            // Processes come and go while they are counted: what counts is what is there twice.
+            Over::Memory | Over::Processes => self.judge(&self.see(pid)),
+        }
+    }
+
+    /// What all of them use now, as far as nobody else bounds it; also reaps those that fell to us.
+    fn see(&self, pid: Pid) -> Seen {
+        let me = std::process::id().cast_signed();
+        let most = self.limits.processes.map_or(MANY, |most| 2 * most as usize + FEW);
+        let (zombies, alive): (Vec<Process>, Vec<Process>) = tree::below(me, most).into_iter().partition(|p| p.zombie);
+        for orphan in zombies.iter().filter(|p| p.parent == me && p.pid != pid.as_raw_nonzero().get()) {
+            reap(Pid::from_raw(orphan.pid));
+        }
+        let group = self.group.as_ref();
+        let memory = match group {
+            Some(group) if group.bounds_memory() => 0,
+            _ => alive.iter().map(|p| tree::private_memory(p.pid)).sum(),
+        };
+        let cpu = group.and_then(Group::cpu).unwrap_or_else(|| {
+            reaped().cpu + Duration::from_secs_f64(alive.iter().map(|p| p.cpu).sum::<f64>().max(0.0))
+        });
+        Seen { cpu, memory, processes: alive.len() as u64 }
+    }
+
+    fn judge(&self, seen: &Seen) -> Option<Over> {
+        let Limits { cpu, memory, processes } = *self.limits;
+        if cpu.is_some_and(|most| seen.cpu > most) {
+            return Some(Over::Cpu);
+        }
+        if memory.is_some_and(|most| seen.memory > most) {
+            return Some(Over::Memory);
+        }
+        let counted = !self.group.as_ref().is_some_and(Group::bounds_processes);
+        (counted && processes.is_some_and(|most| seen.processes > u64::from(most))).then_some(Over::Processes)
+    }
+
+    /// Processes behind a pipe may have something to write yet.
+    fn linger(&mut self) {
+        let end = clock::now().mono + LINGER;
+        while reap_all() > 0 && clock::now().mono < end {
+            pause(FIRST_LOOK);
+        }
+    }
+
+    /// Returns how many are left. Whatever is born meanwhile is born below us, and is found the next time.
+    fn end_all(&mut self, pid: Pid, status: &mut Option<ExitStatus>) -> usize {
+        let end = clock::now().mono + KILLING;
+        let me = std::process::id().cast_signed();
+        loop {
+            if let Some(group) = &self.group {
+                group.kill();
+            }
+            // Its id is nobody else's as long as the group has a member, and for long after.
+            kill_process_group(pid, Signal::KILL).ok();
+            kill::below(me);
+            if status.is_none() {
+                *status = self.child.try_wait().ok().flatten();
+            }
+            let children = if status.is_some() { reap_all() } else { 1 };
+            let populated = self.group.as_ref().is_some_and(Group::populated);
+            if children == 0 && !populated {
+                return 0;
+            }
+            if clock::now().mono >= end {
+                return tree::below(me, MANY).len().max(1);
+            }
+            // While there are many, there is no time to lose.
+            pause(if children > FEW { Duration::ZERO } else { FIRST_LOOK });
+        }
+    }
+
+    fn outcome(self, status: Option<ExitStatus>, over: Option<Over>, left: usize) -> Outcome {
+        use std::os::unix::process::ExitStatusExt;
+        let reaped = reaped();
+        let group = self.group.as_ref();
+        let cpu = group.and_then(Group::cpu).unwrap_or(reaped.cpu);
+        let memory = group.and_then(Group::memory_peak).unwrap_or(self.memory.max(reaped.memory));
+        let processes = group.and_then(Group::processes_peak).unwrap_or(self.processes.max(1));
+        let signal = status.and_then(|status| status.signal());
+        let failed = !status.is_some_and(|status| status.success());
+        let late = || match signal {
+            // The process's own limit of CPU time.
+            Some(24) => Some(Over::Cpu),
+            // It was refused memory, or grew and ended between two looks.
+            _ if failed && self.limits.memory.is_some_and(|most| memory >= most) => Some(Over::Memory),
+            _ => None,
+        };
+        Outcome {
+            code: status.and_then(|status| status.code()),
+            signal,
+            over: over.or_else(|| group.and_then(Group::over)).or_else(late),
+            cpu_us: Some(u64::try_from(cpu.as_micros()).unwrap_or(u64::MAX)),
+            memory: Some(memory),
+            processes: Some(processes),
+            left,
+        }
+    }
+}
+
+/// What those used who ended and were waited for, by us or by each other.
+struct Reaped {
+    cpu: Duration,
+    /// Of the largest of them.
+    memory: u64,
+}
+
+fn reaped() -> Reaped {
+    use nix::sys::resource::{UsageWho, getrusage};
+    let Ok(usage) = getrusage(UsageWho::RUSAGE_CHILDREN) else { return Reaped { cpu: Duration::ZERO, memory: 0 } };
+    let time = |t: nix::sys::time::TimeVal| {
+        Duration::new(u64::try_from(t.tv_sec()).unwrap_or(0), u32::try_from(t.tv_usec()).unwrap_or(0) * 1000)
+    };
+    let kib = u64::try_from(usage.max_rss()).unwrap_or(0);
+    Reaped { cpu: time(usage.user_time()) + time(usage.system_time()), memory: kib << 10 }
+}
+
+fn reap(pid: Option<Pid>) -> bool {
+    matches!(waitpid(pid, WaitOptions::NOHANG), Ok(Some(_)))
+}
+
+/// Reaps whoever has ended; returns how many children there still are. The script itself has been waited for.
+fn reap_all() -> usize {
+    while matches!(rustix::process::wait(WaitOptions::NOHANG), Ok(Some(_))) {}
+    tree::children(std::process::id().cast_signed()).len()
+}
+
+fn pause(duration: Duration) {
+    let timeout = Timespec::try_from(duration).ok();
+    poll(&mut [], timeout.as_ref()).ok();
+}

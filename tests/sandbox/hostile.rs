@@ -1,0 +1,201 @@
+//! Scripts at their worst, in the shipped sandbox: each ends as a typed record, none leaves a process behind, none
+//! shifts another collector.
+
+use serde_json::Value;
+
+use super::{Bench, Means, error, of};
+use crate::support::{PATIENCE, wait_until};
+
+/// `MARK` is an argument by which a test finds what is left.
+struct Hostile {
+    name: &'static str,
+    text: &'static str,
+    keys: &'static str,
+    /// Kind and part of the message of its error; empty where it has none.
+    kind: &'static str,
+    says: &'static str,
+    /// How many good records are kept, at least.
+    good: usize,
+}
+
+const fn hostile(name: &'static str, text: &'static str, kind: &'static str, says: &'static str) -> Hostile {
+    Hostile { name, text, keys: "", kind, says, good: 0 }
+}
+
+impl Hostile {
+    const fn keys(mut self, keys: &'static str) -> Self {
+        self.keys = keys;
+        self
+    }
+
+    const fn keeps(mut self, good: usize) -> Self {
+        self.good = good;
+        self
+    }
+}
+
+const SHORT: &str = "timeout = \"1s\"";
+
+const HOSTILE: &[Hostile] = &[
+    hostile("endless", "while :; do echo 'a x=1'; done", "output", "more than 262144 bytes").keeps(1),
+    hostile("endless-err", "echo 'a x=1'; while :; do echo no >&2; done", "output", "standard error").keeps(1),
+    hostile("gigabyte", "printf 'a x=\"'; head -c 1073741824 /dev/zero | tr '\\0' z", "output", "more than"),
+    hostile("nul", "printf 'a\\000b x=1\\n'; echo 'a x=1'", "parse", "control character").keeps(1),
+    hostile("latin", "printf '\\377\\376 x=1\\n'; echo 'a x=1'", "parse", "not UTF-8").keeps(1),
+    hostile("escapes", "printf '\\033]0;owned\\007\\033[2J x=1\\n'; echo 'a x=1'", "parse", "control character").keeps(1),
+    hostile("escapes-err", "printf '\\033]0;owned\\007\\033[2J\\r\\n' >&2; exit 1", "exit", "exit code 1"),
+    hostile("deaf", "trap '' TERM; echo 'a x=1'; while :; do sleep MARK; done", "timeout", "after 1s").keys(SHORT).keeps(1),
+    hostile("stopped", "sleep MARK & kill -STOP $$", "timeout", "after 1s").keys(SHORT),
+    hostile("bomb", "f() { sleep MARK & f & f & wait; }; f", "processes", "more than 30 processes")
+        .keys("processes = 30\nuser = \"nobody\""),
+    hostile("hidden-bomb", "i=0; while [ $i -lt 300 ]; do setsid sleep MARK & i=$((i+1)); done", "processes", "30")
+        .keys("processes = 30\nuser = \"nobody\""),
+    hostile("daemon", "setsid sleep MARK & echo 'a x=1'", "", "").keeps(1),
+    hostile(
+        "deep-daemon",
+        "setsid sh -c 'setsid sh -c \"trap : TERM HUP; exec sleep MARK\" & exit' </dev/null >/dev/null 2>&1 & \
+         echo 'a x=1'; exit 0",
+        "",
+        "",
+    )
+    .keeps(1),
+    hostile("pipe-holder", "(setsid sleep MARK &) ; echo 'a x=1'", "", "").keeps(1),
+    hostile("eater", "exec python3 -c '[bytearray(1 << 20) for i in iter(int, 1)]' MARK", "memory", "67108864 bytes")
+        .keys("memory = \"64MiB\""),
+    hostile("eaters", "for i in 1 2 3 4; do python3 -c 'b = bytearray(b\"x\") * (20 << 20); import time; time.sleep(600)' MARK & done; sleep MARK", "memory", "67108864 bytes")
+        .keys("memory = \"64MiB\""),
+    hostile("spinner", "while :; do :; done", "cpu", "300ms of CPU time").keys("cpu = \"300ms\""),
+    hostile("spinners", "for i in 1 2; do sh -c 'while :; do :; done' MARK & done; sleep MARK", "cpu", "300ms")
+        .keys("cpu = \"300ms\""),
+    hostile("closed", "echo 'a x=1'; exec >&- 2>&-; sleep 0.1", "", "").keeps(1),
+    hostile("closed-hang", "echo 'a x=1'; exec >&- 2>&-; sleep MARK", "timeout", "after 1s").keys(SHORT).keeps(1),
+    hostile("exit-255", "echo 'a x=1'; exit 255", "exit", "exit code 255").keeps(1),
+    hostile("suicide", "sleep MARK & kill -KILL $$", "signal", "signal 9"),
+    hostile(
+        "imitator",
+        "echo '{\"v\":1,\"host\":\"other\",\"records\":[{\"seq\":1,\"name\":\"a\",\"fields\":{\"x\":1}}],\"losses\":[]}'; \
+         echo '{\"seq\":7,\"name\":\"a\",\"status\":\"ok\",\"tags\":{},\"fields\":{\"x\":1}}'; \
+         echo '{\"fields\":{\"x\":\"\\\"},{\\\"seq\\\":9\"}}'",
+        "parse",
+        "unknown field",
+    )
+    .keeps(1),
+    hostile("parricide", "setsid sleep MARK & kill -KILL $PPID; sleep MARK", "signal", "watches over it was killed"),
+    hostile(
+        "rebel",
+        "until grep -q 'SigBlk:.*[1-9a-f]' /proc/$PPID/status; do :; done; \
+         for s in HUP INT QUIT TERM USR1 PIPE ALRM CHLD; do kill -$s $PPID; done; sleep 0.2; echo 'a x=1'",
+        "",
+        "",
+    )
+    .keeps(1),
+    hostile("jailer", "setsid sleep MARK & kill -STOP $PPID; sleep MARK", "timeout", "after 1s").keys(SHORT),
+];
+
+fn all_end_as_they_should(means: Means) {
+    let mut bench = Bench::new(means);
+    for script in HOSTILE {
+        bench.shell(script.name, script.text, script.keys);
+    }
+    let records = bench.once();
+    for script in HOSTILE {
+        let own = of(&records, script.name);
+        let good = own.iter().filter(|record| record["status"] == "ok").count();
+        assert!(good >= script.good, "{}: {good} good records in {own:#?}", script.name);
+        let clean = |value: &Value| !value.as_str().unwrap_or("").chars().any(char::is_control);
+        if script.kind.is_empty() {
+            assert!(own.iter().all(|record| record["status"] == "ok"), "{}: {own:#?}", script.name);
+            continue;
+        }
+        let (kind, message) = error(&records, script.name);
+        assert_eq!(kind, script.kind, "{}: {message}", script.name);
+        assert!(message.contains(script.says), "{}: {message}", script.name);
+        assert!(own.iter().all(|record| clean(&record["error"]["message"])), "{}: {own:#?}", script.name);
+    }
+    let seqs = records.iter().filter(|record| record.get("seq").is_some() || record.get("losses").is_some()).count();
+    assert_eq!(seqs, 0, "no script has a say in what identifies a record");
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn hostile_scripts_end_as_typed_records_and_leave_nothing_without_control_groups() {
+    all_end_as_they_should(Means::Watch);
+}
+
+#[test]
+fn hostile_scripts_end_as_typed_records_and_leave_nothing_with_control_groups() {
+    all_end_as_they_should(Means::Groups);
+}
+
+/// Each run of a hostile script says what it used, in the record of its error.
+#[test]
+fn a_budget_that_is_spent_is_named_with_what_was_used() {
+    for means in [Means::Watch, Means::Groups] {
+        let mut bench = Bench::new(means);
+        bench.shell("spinner", "while :; do :; done", "cpu = \"300ms\"");
+        bench.add(
+            "eater",
+            &["/usr/bin/env", "python3", "-c", "[bytearray(1 << 20) for i in iter(int, 1)]"],
+            "memory = \"64MiB\"",
+        );
+        bench.shell("forker", "for i in 1 2 3 4 5 6 7 8; do sleep MARK & done; wait", "processes = 5");
+        bench.shell("good", "echo 'a x=1'", "usage = true");
+        let records = bench.once();
+        let used = |collector: &str, field: &str| {
+            let own = of(&records, collector);
+            let last = own.last().unwrap_or_else(|| panic!("{collector} has a record"));
+            last["fields"][field].as_f64().unwrap_or_else(|| panic!("{collector} {field}: {last}"))
+        };
+        assert!(used("spinner", "run_cpu_time") > 0.3, "{means:?}: {records:#?}");
+        assert!(used("eater", "run_memory_peak") > 64.0 * 1024.0 * 1024.0 * 0.9, "{means:?}: {records:#?}");
+        assert!(used("forker", "run_processes_peak") > 5.0, "{means:?}: {records:#?}");
+        let good = of(&records, "good");
+        assert_eq!((good.len(), good[1]["name"].as_str()), (2, Some("holdover.collector.run")), "{good:#?}");
+        assert_eq!(good[1]["tags"]["collector"], "good");
+        assert_eq!(good[1]["fields"]["run_output"], 6);
+        bench.assert_nothing_left();
+    }
+}
+
+/// The agent with all of them, each every two seconds; counts of runs are compared, not times.
+#[test]
+fn hostile_scripts_shift_no_other_collector_by_more_than_one_period() {
+    let mut bench = Bench::new(Means::Watch);
+    let often = "every = \"2s\"\n";
+    for script in HOSTILE {
+        bench.shell(script.name, script.text, &format!("{often}{}", script.keys));
+    }
+    bench.shell("calm", "echo 'a x=1'", often);
+    bench.config += "[[collector]]\nname = \"load\"\nevery = \"2s\"\n";
+    let mut agent = bench.agent();
+    let number = |account: &Value, key: &str| account[key].as_u64().expect("a count");
+    wait_until("eight runs of a built-in collector", 2 * PATIENCE, || {
+        agent.assert_running();
+        number(&bench.account("load"), "runs") >= 8
+    });
+    let (calm, load) = (bench.account("calm"), bench.account("load"));
+    assert_eq!(number(&load, "missed"), 0, "{load}");
+    assert_eq!((number(&calm, "failed"), number(&calm, "missed")), (0, 0), "{calm}");
+    // The one is asked for after the other, and one run may be under way.
+    assert!(number(&calm, "runs").abs_diff(number(&load, "runs")) <= 2, "{calm} {load}");
+    for script in HOSTILE {
+        let account = bench.account(script.name);
+        let ended = number(&account, "runs") + number(&account, "missed");
+        assert!(ended >= 1, "{}: {account}", script.name);
+    }
+    assert!(agent.terminate(PATIENCE).success());
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn an_agent_that_is_killed_takes_its_scripts_with_it() {
+    for means in [Means::Watch, Means::Groups] {
+        let mut bench = Bench::new(means);
+        let keys = "every = \"1s\"\ntimeout = \"10m\"";
+        bench.shell("long", "setsid sleep MARK & trap '' TERM HUP; while :; do sleep MARK; done", keys);
+        let mut agent = bench.agent();
+        wait_until("its processes", PATIENCE, || bench.marked().len() >= 3);
+        agent.kill();
+        bench.assert_nothing_left();
+    }
+}
