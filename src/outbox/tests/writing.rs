@@ -56,7 +56,7 @@ fn runs_within_the_window_share_one_commit_and_are_witnessed_first() {
         let (handle, mut events) = start(&disk, Some(witness));
         let before = disk.world().syncs;
         for _ in 0..10 {
-            assert!(handle.append(run(2, 50)));
+            assert!(handle.append(run(2, 50), clock::now().mono));
         }
         let mut firsts = Vec::new();
         while firsts.len() < 10 {
@@ -76,7 +76,7 @@ fn what_was_appended_before_a_shutdown_is_there_after_it() {
         let disk = SimDisk::new();
         let (handle, events) = start(&disk, None);
         for _ in 0..20 {
-            assert!(handle.append(run(3, 50)));
+            assert!(handle.append(run(3, 50), clock::now().mono));
         }
         assert!(handle.shutdown(events, PATIENCE).await, "ends in time though nobody read an event");
         let (mut outbox, opened) = Outbox::open(Arc::new(disk), options(), at(0)).unwrap();
@@ -93,7 +93,7 @@ fn full_queues_on_both_sides_do_not_block_each_other() {
         // Nobody reads: the thread soon waits for room, and the handle goes on taking or refusing at once.
         let (mut taken, mut refused, mut loads) = (0, 0, 0);
         while refused < 50 || loads < 30 {
-            if handle.append(run(4, 3000)) {
+            if handle.append(run(4, 3000), clock::now().mono) {
                 taken += 1
             } else {
                 refused += 1
@@ -126,7 +126,7 @@ fn loads_are_answered_with_what_was_stored_and_settling_lasts() {
     runtime().block_on(async {
         let disk = SimDisk::new();
         let (handle, mut events) = start(&disk, None);
-        handle.append(run(3, 50));
+        handle.append(run(3, 50), clock::now().mono);
         let chunks = until(&mut events, appended).await;
         let epoch = chunks[0].epoch;
         assert!(handle.load(epoch, 2..=3, 10_000));
@@ -152,10 +152,10 @@ fn a_disk_that_fails_for_a_while_costs_nothing_and_is_reported() {
     runtime().block_on(async {
         let disk = SimDisk::new();
         let (handle, mut events) = start(&disk, None);
-        handle.append(run(1, 50));
+        handle.append(run(1, 50), clock::now().mono);
         until(&mut events, appended).await;
         disk.fail(0, u64::MAX, std::io::ErrorKind::Other);
-        handle.append(run(1, 50));
+        handle.append(run(1, 50), clock::now().mono);
         until(&mut events, |e| if let Event::Problem(line) = e { Some(line) } else { None }).await;
         disk.world().failure = None;
         let mut recovered = false;
@@ -176,7 +176,7 @@ fn a_shutdown_tries_the_disk_once_more_without_waiting_for_its_turn() {
         let disk = SimDisk::new();
         let (handle, mut events) = start(&disk, None);
         disk.world().capacity = Some(0);
-        assert!(handle.append(run(3, 50)));
+        assert!(handle.append(run(3, 50), clock::now().mono));
         until(&mut events, |event| matches!(event, Event::Problem(_)).then_some(())).await;
         disk.world().capacity = None;
         assert!(handle.shutdown(events, PATIENCE).await);
@@ -194,7 +194,7 @@ fn a_directory_that_cannot_be_used_is_opened_when_it_can() {
         assert!(opening.found().problems[0].contains("/outbox"), "{:?}", opening.found());
         assert!(opening.stats().broken.is_some());
         let (handle, mut events) = opening.spawn(WINDOW, None).unwrap();
-        handle.append(run(2, 50));
+        handle.append(run(2, 50), clock::now().mono);
         let mut opened = None;
         let chunks = until(&mut events, |e| match e {
             Event::Opened(found) => {
@@ -219,9 +219,9 @@ fn a_panic_of_the_thread_closes_the_channel() {
             assert!(calls.fetch_add(1, Ordering::Relaxed) == 0, "planted");
         });
         let (handle, mut events) = start(&disk, Some(witness));
-        handle.append(run(1, 1));
+        handle.append(run(1, 1), clock::now().mono);
         until(&mut events, appended).await;
-        handle.append(run(1, 1));
+        handle.append(run(1, 1), clock::now().mono);
         let ended = tokio::time::timeout(PATIENCE, async { while events.recv().await.is_some() {} }).await;
         assert!(ended.is_ok());
         assert!(!handle.shutdown(events, PATIENCE).await, "an end by panic is not orderly");

@@ -9,7 +9,6 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::Event;
-use crate::clock;
 use crate::outbox::losses::MAX_LOSSES;
 use crate::outbox::value::Times;
 use crate::ranges::RangeSet;
@@ -70,9 +69,9 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Hands a run over to be committed within the window. When memory is full the run is counted as a `memory`
-    /// loss, which gets its seqs with the next commit. Returns whether it was taken.
-    pub fn append(&self, run: Run) -> bool {
+    /// Hands a run over to be committed within the window after `now` (monotonic). When memory is full the run is
+    /// counted as a `memory` loss, which gets its seqs with the next commit. Returns whether it was taken.
+    pub fn append(&self, run: Run, now: Duration) -> bool {
         let size = estimate(&run);
         let mut inbox = self.shared.inbox();
         if inbox.bytes + size > MAX_WAITING {
@@ -86,7 +85,7 @@ impl Handle {
         inbox.runs.push_back((run, size));
         let first = inbox.since.is_none();
         if first {
-            inbox.since = Some(clock::now().mono);
+            inbox.since = Some(now);
         }
         drop(inbox);
         // One wake-up per window: the thread then knows when to commit.

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use redb::StorageBackend;
 
-use crate::outbox::disk::{Disk, Entry};
+// Of whoever includes this: the outbox's own tests, and the simulation of everything.
+use super::{Disk, Entry};
 
 const PAGE: u64 = 4096;
 const SECTOR: usize = 512;
