@@ -186,10 +186,28 @@ impl World {
     pub fn crash(&self, rng: &mut Rng) -> SimDisk {
         let files = self.files.iter().map(|(id, file)| (*id, file.crashed(rng))).collect();
         let dirs: BTreeMap<_, _> = self.dirs.iter().map(|(path, dir)| (path.clone(), dir.crashed(rng))).collect();
-        let world = Self { files, dirs, next_file: self.next_file, capacity: self.capacity, ..Self::default() };
-        let mut world = world;
+        let mut world = Self { files, dirs, next_file: self.next_file, capacity: self.capacity, ..Self::default() };
+        world.restore_removed();
         world.drop_unreachable();
         SimDisk(Arc::new(Mutex::new(world)))
+    }
+
+    /// What a process that is killed now leaves behind: everything written, nothing closed.
+    pub fn killed(&self) -> SimDisk {
+        let copy = Self { locked: BTreeSet::new(), hook: None, failure: None, ..self.clone() };
+        SimDisk(Arc::new(Mutex::new(copy)))
+    }
+
+    /// Directories whose removal was not durable: they were empty.
+    fn restore_removed(&mut self) {
+        let named = |(path, dir): (&PathBuf, &Dir)| {
+            let inside = dir.live.iter().filter(|(_, node)| **node == Node::Dir);
+            inside.map(|(name, _)| path.join(name)).collect::<Vec<_>>()
+        };
+        let named: Vec<PathBuf> = self.dirs.iter().flat_map(named).collect();
+        for path in named {
+            self.dirs.entry(path).or_default();
+        }
     }
 
     fn drop_unreachable(&mut self) {
@@ -286,11 +304,8 @@ impl SimDisk {
         self.world().failure = Some(Failure { after, times, kind });
     }
 
-    /// What is found after the process was killed: everything written, nothing closed.
     pub fn killed(&self) -> Self {
-        let world = self.world();
-        let copy = World { locked: BTreeSet::new(), hook: None, failure: None, ..world.clone() };
-        Self(Arc::new(Mutex::new(copy)))
+        self.world().killed()
     }
 }
 

@@ -92,13 +92,20 @@ impl Writer {
         &self.shared
     }
 
-    /// Carries out everything that is due. Returns when to come back (monotonic) unless the handle is used before.
+    /// Carries out everything that is due. Returns when to come back (monotonic) unless the handle is
+    /// used before; after the handle is gone, close it.
     pub fn step(&mut self, now: Now) -> Duration {
         loop {
             let shared = Arc::clone(&self.shared);
             let due = self.due(&mut shared.inbox(), now.mono);
             match due {
-                Ok(work) => self.turn(work, || now),
+                Ok(work) => {
+                    let ending = work.stop;
+                    self.turn(work, || now);
+                    if ending {
+                        return now.mono;
+                    }
+                }
                 Err(wake) => return wake,
             }
         }
@@ -132,7 +139,7 @@ impl Writer {
     }
 
     /// Saves what the state does not know yet.
-    pub fn close(mut self, now: Now) {
+    pub fn close(&mut self, now: Now) {
         if let Some(outbox) = self.opening.outbox.take() {
             outbox.close(now);
         }
