@@ -2,6 +2,8 @@
 
 mod chrony;
 
+pub use chrony::Tracking;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -43,6 +45,14 @@ pub fn now() -> Now {
     }
 }
 
+/// What systemd-timesyncd leaves at its first synchronisation, below the root directory.
+pub const TIMESYNCD_FILE: &str = "run/systemd/timesync/synchronized";
+
+/// What chronyd on this machine believes of the clock; `None` when it does not answer. Costs as [`synced`] does.
+pub fn tracking() -> Option<Tracking> {
+    chrony::tracking(chrony::LOCAL)
+}
+
 /// Whether a time service says that it has set the wall clock since boot.
 ///
 /// The kernel's own answer (`adjtimex` without `STA_UNSYNC`) is out of reach without `unsafe`, so the services are
@@ -57,7 +67,7 @@ pub fn synced() -> bool {
 }
 
 fn synced_by(root: &Path, chronyd: SocketAddr) -> bool {
-    root.join("run/systemd/timesync/synchronized").exists() || chrony::is_synchronised(chronyd)
+    root.join(TIMESYNCD_FILE).exists() || chrony::is_synchronised(chronyd)
 }
 
 #[cfg(test)]

@@ -156,20 +156,21 @@ pub fn boot_id(root: &HostRoot) -> String {
     id.filter(|id| is_uuid(id)).unwrap_or_else(|| random(root))
 }
 
-/// Operating system and hardware for `meta`, in OpenTelemetry's resource attributes. Of the machine that we run on,
-/// whatever the host root; what is not known is left out.
+/// Operating system and hardware for `meta`, in OpenTelemetry's resource attributes; what is not known is left out.
+/// The kernel and the hardware are those that we run on; the names of system and host are in files of the host root.
 pub fn inventory(root: &HostRoot) -> BTreeMap<String, String> {
     let refresh =
         RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing()).with_memory(MemoryRefreshKind::nothing().with_ram());
     let system = System::new_with_specifics(refresh).ok();
     let cpus = system.as_ref().map_or(&[][..], System::cpus);
+    let live = root.is_live();
     let some = |text: String| Some(text).filter(|text| !text.trim().is_empty());
     let facts = [
         ("os.type", some(std::env::consts::OS.to_owned())),
-        ("os.name", System::name().ok().and_then(some)),
-        ("os.version", System::os_version().ok().and_then(some)),
+        ("os.name", if live { System::name().ok().and_then(some) } else { os_release(root, "NAME") }),
+        ("os.version", if live { System::os_version().ok().and_then(some) } else { os_release(root, "VERSION_ID") }),
         ("os.kernel", System::kernel_version().ok().and_then(some)),
-        ("host.name", System::host_name().ok().and_then(some)),
+        ("host.name", if live { System::host_name().ok().and_then(some) } else { root.line("etc/hostname") }),
         ("host.arch", some(System::cpu_arch())),
         ("host.model", model(root)),
         ("host.cpu.model.name", cpus.first().and_then(|cpu| some(cpu.brand().to_owned()))),
@@ -178,6 +179,15 @@ pub fn inventory(root: &HostRoot) -> BTreeMap<String, String> {
         ("host.memory", system.as_ref().map(System::total_memory).filter(|&n| n > 0).map(|n| n.to_string())),
     ];
     facts.into_iter().filter_map(|(key, fact)| Some((key.to_owned(), one_line(&fact?)))).collect()
+}
+
+/// `NAME="Debian GNU/Linux"`.
+fn os_release(root: &HostRoot, key: &str) -> Option<String> {
+    let text = ["etc/os-release", "usr/lib/os-release"].iter().find_map(|path| root.read(path).ok())?;
+    let text = String::from_utf8_lossy(&text);
+    let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?.trim();
+    let value = value.trim_matches(|quote| quote == '"' || quote == '\'');
+    (!value.is_empty()).then(|| value.to_owned())
 }
 
 fn model(root: &HostRoot) -> Option<String> {

@@ -176,3 +176,15 @@ fn the_inventory_knows_this_machine() {
     let pi = Machine::new(&[("sys/firmware/devicetree/base/model", "Raspberry Pi 4 Model B Rev 1.4\0")]);
     assert_eq!(inventory(&pi.root())["host.model"], "Raspberry Pi 4 Model B Rev 1.4");
 }
+
+#[test]
+fn the_inventory_of_a_mounted_host_names_that_host() {
+    let host = Machine::new(&[
+        ("etc/os-release", "PRETTY_NAME=\"x\"\nNAME=\"Debian GNU/Linux\"\nVERSION_ID='12'\n"),
+        ("etc/hostname", "edge-01\n"),
+    ]);
+    let facts = inventory(&host.root());
+    assert_eq!((&*facts["os.name"], &*facts["os.version"]), ("Debian GNU/Linux", "12"));
+    assert_eq!(facts["host.name"], "edge-01");
+    assert!(!inventory(&Machine::new(&[]).root()).contains_key("host.name"), "the container's name is not the host's");
+}

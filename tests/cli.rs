@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::support::child::Running;
 use crate::support::lab::{Identity, Lab};
-use crate::support::{PATIENCE, free_port, read_lossy, tail_of, wait_for, wait_until};
+use crate::support::{PATIENCE, free_port, read_lossy, root, tail_of, wait_for, wait_until};
 
 /// A configuration in a directory of its own.
 struct Desk {
@@ -294,6 +294,30 @@ fn once_runs_the_named_collectors_and_stores_nothing() {
     assert_eq!(unknown.code, 2);
     assert!(unknown.err.contains("memroy") && unknown.err.contains("memory, "), "{}", unknown.err);
     assert!(!desk.outbox().exists());
+}
+
+#[test]
+fn once_takes_what_a_host_lacks_for_a_failure_only_when_asked_for_it() {
+    let desk = Desk::offline();
+    let old = root().join("tests/fixtures/host/old-kernel/1");
+    desk.append(&format!("\n[host]\nroot = {old:?}\n"));
+    let all = desk.say(&["once"]);
+    assert!(all.out.contains("proc/pressure/cpu"), "an old kernel has no pressure: {}", all.out);
+    assert_eq!(all.code, 0, "{}", all.err);
+    assert_eq!(desk.say(&["once", "pressure"]).code, 1);
+}
+
+#[test]
+fn collectors_lists_them_and_answers_an_unknown_name_with_those_that_exist() {
+    let say = |args: &[&str]| Said::of(holdover(args).output().expect("holdover starts"));
+    let all = say(&["collectors"]);
+    assert_eq!(all.code, 0, "{}", all.err);
+    assert!(all.out.contains("pressure") && !all.out.contains("holdover collectors NAME"), "no hint in a pipe");
+    let one = say(&["collectors", "disks"]);
+    assert!(one.code == 0 && one.out.contains("latency_read"), "{}", one.out);
+    let unknown = say(&["collectors", "cpux"]);
+    assert!(unknown.code == 2 && unknown.out.is_empty(), "{}", unknown.out);
+    assert!(unknown.err.contains("cpux") && unknown.err.contains("cpu, memory"), "{}", unknown.err);
 }
 
 #[test]

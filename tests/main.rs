@@ -4,6 +4,7 @@
 
 mod cli;
 mod collectors;
+mod hung_mount;
 mod scenarios;
 mod schemas;
 mod subscriber;

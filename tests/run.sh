@@ -29,9 +29,9 @@ packages_missing() {
     command -v mosquitto_sub >/dev/null || echo mosquitto-clients
     command -v openssl >/dev/null || echo openssl
     command -v unshare >/dev/null && command -v setsid >/dev/null || echo util-linux
-    if ! python3 -c 'import msgpack, paho.mqtt.client' 2>/dev/null &&
-        ! /usr/bin/python3 -c 'import msgpack, paho.mqtt.client' 2>/dev/null; then
-        echo python3 python3-msgpack python3-paho-mqtt
+    if ! python3 -c 'import msgpack, paho.mqtt.client, zstandard' 2>/dev/null &&
+        ! /usr/bin/python3 -c 'import msgpack, paho.mqtt.client, zstandard' 2>/dev/null; then
+        echo python3 python3-msgpack python3-paho-mqtt python3-zstandard
     fi
     command -v node >/dev/null || echo nodejs
     command -v npm >/dev/null || echo npm
@@ -68,13 +68,14 @@ cargo --version
 
 stage "format"
 cargo fmt --check
-for script in .ci/run tests/*.sh broker-config/*/*.sh; do
+for script in .ci/run tests/*.sh broker-config/*/*.sh docker/*.sh; do
     sh -n "$script"
 done
 
 stage "lints: as released, the edge build, and everything"
 cargo clippy --quiet -- -D warnings
 cargo clippy --quiet --no-default-features -- -D warnings
+cargo clippy --quiet --no-default-features --features zstd -- -D warnings
 cargo clippy --quiet --all-targets --features schema -- -D warnings
 
 stage "the edge build carries nothing of the hub's"
@@ -87,8 +88,28 @@ done
 printf '%s\n' "$tree" | sed 's, (\*)$,,' | sort -u | wc -l | xargs echo "crates in the edge build:"
 
 stage "build"
-cargo build --quiet --features schema
 cargo test --quiet --features schema --no-run
+
+stage "benches: every section once, with small amounts"
+cargo bench --quiet --profile dev --features schema --bench report -- --short >/dev/null
+
+stage "the demo, which loses nothing and finds a planted loss"
+cargo clippy --quiet --all-targets --features schema,demo -- -D warnings
+cargo test --quiet --features schema,demo --lib hub::demo
+cargo build --quiet --features demo --bin holdover-hub
+shown=$(mktemp)
+demo() {
+    code=0
+    "${CARGO_TARGET_DIR:-target}/debug/holdover-hub" demo --seconds 20 "$@" >"$shown" 2>&1 || code=$?
+}
+demo
+[ "$code" = 0 ] && grep -q 'none is silently lost' "$shown" || { cat "$shown"; die "the demo ended with $code, not 0"; }
+demo --plant-loss
+[ "$code" = 1 ] || { cat "$shown"; die "the demo with a planted loss ended with $code, not 1"; }
+named=$(sed -n 's/^  SILENTLY LOST: //p' "$shown")
+planted=$(sed -n 's/^  nobody: \(seq [0-9]*\)\..*/\1/p' "$shown")
+[ -n "$planted" ] && [ "$named" = "demo-b $planted" ] || { cat "$shown"; die "named lost: '$named', planted: '$planted'"; }
+rm -f "$shown"
 
 stage "tests"
 # A session of its own, so that whatever a test may have left running can be found and ended.

@@ -90,7 +90,7 @@ fn prints_each_record_once_and_the_gap(example: &str) {
     let broker = Mosquitto::start(&lab, "broker");
     let (hub, host) = (lab.client("hub"), lab.client("edge-01"));
     let (out, log) = (lab.path("lines"), lab.path("subscriber.log"));
-    let mut command = Command::new(python::with_modules(&["msgpack", "paho.mqtt"]));
+    let mut command = Command::new(python::with_modules(&["msgpack", "paho.mqtt", "zstandard"]));
     command.arg(root().join("schemas/examples").join(example)).args(["localhost", &broker.port.to_string()]);
     command.arg(lab.ca()).arg(&hub.cert).arg(&hub.key);
     let mut subscriber = Running::start_split(example, &mut command, &out, &log);
@@ -104,7 +104,7 @@ fn prints_each_record_once_and_the_gap(example: &str) {
     let unknown = Loss { from: 11, to: None, reason: LossReason::Epoch, ..lost.clone() };
     let messages = [
         (topics.live("cpu"), batch(Lane::Live, &[1, 2], &[])),
-        (topics.history(), batch(Lane::History, &[2, 3], &[])),
+        (topics.history(), zstd::bulk::compress(&batch(Lane::History, &[2, 3], &[]), 1).expect("into memory")),
         (topics.history(), transcode_json(&batch(Lane::History, &[5], &[])).expect("our own batch")),
         (topics.live("cpu"), batch(Lane::Live, &[6], &[])),
         (topics.history(), batch(Lane::History, &[], &[lost, unknown])),

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use holdover::record::ClockContext;
 use holdover::wire::{
     Ack, BatchHeader, Chunk, Command as WireCommand, DecodeLimits, Envelope, HubState, Meta, Offline, Payload, Reply,
-    Status, decode_envelope, decode_event, decode_payload, encode_batch, encode_payload, encode_record, raw_records,
-    schemas, transcode_json,
+    Status, compress, decode_envelope, decode_event, decode_payload, encode_batch, encode_payload, encode_record,
+    raw_records, schemas, transcode_json,
 };
 use serde_json::Value as Json;
 
@@ -21,6 +21,8 @@ use crate::support::python;
 
 /// Cases that no agent of this version sends: what must be readable all the same.
 const READ_ONLY: &str = "foreign-";
+/// The case that is there as zstd frames too.
+const FRAMED: &str = "envelope.history-many";
 
 struct Vector {
     /// `{schema}.{case}`
@@ -169,6 +171,26 @@ fn our_decoder_reads_both_forms_of_every_vector_alike() {
     }
 }
 
+/// The frames' own bytes are the encoder's affair and may differ from version to version; what is in them may not.
+#[test]
+fn our_decoder_reads_a_zstd_frame_of_either_form() {
+    for form in ["msgpack", "json"] {
+        let path = directory().join(format!("vectors/v1/{FRAMED}.{form}"));
+        let plain = fs::read(&path).expect("a vector");
+        let framed = path.with_added_extension("zst");
+        if bless() && !framed.exists() {
+            fs::write(&framed, compress(&plain).expect("it gets smaller")).expect("a writable repository");
+        }
+        let frame =
+            fs::read(&framed).unwrap_or_else(|e| panic!("{}: {e}: HOLDOVER_BLESS=1 makes it", framed.display()));
+        assert!(frame.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) && frame.len() < plain.len(), "{}", framed.display());
+        assert_eq!(zstd::decode_all(&frame[..]).expect("a frame"), plain, "{}", framed.display());
+        assert_eq!(envelope(&frame), envelope(&plain), "{}", framed.display());
+        let again = compress(&plain).expect("it gets smaller");
+        assert_eq!(zstd::decode_all(&again[..]).expect("a frame"), plain, "what an agent sends");
+    }
+}
+
 #[test]
 fn every_payload_has_a_vector() {
     let mut count: BTreeMap<&str, usize> = schemas().into_iter().map(|(name, _)| (name, 0)).collect();
@@ -183,6 +205,7 @@ fn every_payload_has_a_vector() {
 fn a_foreign_library_reads_every_vector_alike() {
     let checker = directory().join("../tests/tools/check_vectors.py");
     let dir = directory().join("vectors/v1");
-    let output = run(Command::new(python::with_modules(&["msgpack"])).arg(checker).arg(dir), "Python's msgpack");
+    let output =
+        run(Command::new(python::with_modules(&["msgpack", "zstandard"])).arg(checker).arg(dir), "Python's msgpack");
     assert_eq!(String::from_utf8_lossy(&output).trim(), format!("{} vectors agree", vectors().len()));
 }

@@ -124,6 +124,8 @@ impl Report {
             let width = figures.iter().map(|f| f.what.chars().count()).max().unwrap_or(0);
             for f in figures {
                 let budget = match f.kept() {
+                    // Small amounts, and perhaps an unoptimised build, prove nothing.
+                    Some(_) if self.short => format!("  budget {}", f.budget),
                     Some(true) => format!("  budget {}: kept", f.budget),
                     Some(false) => format!("  budget {}: MISSED", f.budget),
                     None => String::new(),
@@ -138,7 +140,7 @@ impl Report {
     fn json(&self) -> serde_json::Value {
         let figure = |f: &Figure| {
             serde_json::json!({
-                "what": f.what, "value": f.value, "unit": f.unit, "budget": f.budget, "kept": f.kept(), "note": f.note,
+                "what": f.what, "value": f.value, "unit": f.unit, "budget": f.budget, "kept": f.kept().filter(|_| !self.short), "note": f.note,
             })
         };
         let section = |(name, about, figures): &(&str, &str, Vec<Figure>)| {

@@ -3,6 +3,8 @@
 //! Built-in collectors run inline, scripts as tasks, at most one of each; a panic in either becomes its record, and so
 //! does a script that the agent's stop cuts short. Nothing here knows the outbox or the network.
 
+mod absent;
+
 use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -14,6 +16,8 @@ use crate::clock::{self, Now};
 use crate::collect::{self, AgentFigures, Collector, CollectorSpec, Context, HostRoot, exec};
 use crate::record::{ClockContext, ErrorKind, Point, Run, RunError, Value};
 use crate::schedule::{Missed, Scheduler};
+use absent::Absent;
+pub use absent::absence;
 
 /// What one configured collector is.
 pub enum Source {
@@ -28,7 +32,8 @@ pub struct Account {
     pub runs: u64,
     /// Of them, those with an err record.
     pub failed: u64,
-    /// Of them, those that had nothing to record: a script that ended well and printed nothing.
+    /// Of them, those that had nothing to record: a script that ended well and printed nothing, a built-in collector
+    /// whose source is still missing.
     pub silent: u64,
     pub missed: u64,
     /// Runs that a hub asked for.
@@ -42,6 +47,7 @@ pub struct Collecting {
     scheduler: Scheduler,
     sources: Vec<(Arc<str>, Source)>,
     accounts: Vec<Account>,
+    absent: Vec<Absent>,
     root: HostRoot,
     host: Arc<str>,
     boot: Arc<str>,
@@ -91,9 +97,10 @@ impl Collecting {
         boot: Arc<str>,
     ) -> Self {
         let accounts = vec![Account::default(); sources.len()];
+        let absent = sources.iter().map(|_| Absent::default()).collect();
         let synced = Synced { value: false, next: Duration::ZERO };
         let (scripts, running) = (JoinSet::new(), HashMap::new());
-        Self { scheduler, sources, accounts, root, host, boot, synced, scripts, running }
+        Self { scheduler, sources, accounts, absent, root, host, boot, synced, scripts, running }
     }
 
     pub fn next_wake(&self) -> Option<Duration> {
@@ -171,7 +178,7 @@ impl Collecting {
     /// The job is marked as running.
     fn start(&mut self, job: usize, now: &Now, figures: &AgentFigures) -> Option<Run> {
         let context = Context { host: &self.root, now, agent: figures };
-        let points = match &mut self.sources[job].1 {
+        let mut points = match &mut self.sources[job].1 {
             Source::Builtin { spec, collector } => run_builtin(spec, collector.as_mut(), &context),
             Source::Script(script) => {
                 let script = script.clone();
@@ -180,6 +187,9 @@ impl Collecting {
             }
         };
         self.scheduler.mark_done(job);
+        if self.absent[job].repeats(&points) {
+            points.clear();
+        }
         let context = self.context(now);
         self.record(job, points, context, now)
     }
@@ -197,8 +207,11 @@ impl Collecting {
         account.runs += 1;
         account.silent += u64::from(points.is_empty());
         account.last_ms = Some(now.wall_ms);
-        account.last_error = points.iter().find_map(|p| p.error.as_ref()).map(|e| e.message.clone());
-        account.failed += u64::from(account.last_error.is_some());
+        let error = points.iter().find_map(|p| p.error.as_ref()).map(|e| e.message.clone());
+        account.failed += u64::from(error.is_some());
+        if !(points.is_empty() && self.absent[job].is_said()) {
+            account.last_error = error;
+        }
         (!points.is_empty()).then(|| Run { collector: self.sources[job].0.clone(), context, points })
     }
 

@@ -22,7 +22,7 @@ use crate::outbox::writer::{Event, Handle};
 use crate::record::Run;
 use crate::uplink::Input;
 use collecting::Collecting;
-pub use collecting::{Source, run_builtin};
+pub use collecting::{Source, absence, run_builtin};
 use delivery::Delivery;
 use ipc::StatusSocket;
 pub use ipc::ask;

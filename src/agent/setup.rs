@@ -208,17 +208,20 @@ fn scheduler(config: &Config, host: &str, now: Now) -> Scheduler {
 
 fn uplink_settings(config: &Config, identity: &Identity, topics: TopicScheme, meta: Vec<u8>) -> uplink::Settings {
     let limits = &config.uplink;
-    let pace = Pace {
-        bytes_per_s: u32::try_from(limits.history_rate).unwrap_or(u32::MAX),
-        batches_per_s: limits.history_batches,
+    let pace = match limits.history_rate {
+        config::Rate::Unlimited => None,
+        config::Rate::Bytes(bytes) => {
+            Some(Pace { bytes_per_s: u32::try_from(bytes).unwrap_or(u32::MAX), batches_per_s: limits.history_batches })
+        }
     };
     uplink::Settings {
         urls: config.broker.urls.iter().map(ToString::to_string).collect(),
         meta,
         encoding: config.broker.encoding,
+        compression: config.broker.compression,
         unheard: config.broker.unheard,
         level: limits.level,
-        pace: Some(pace),
+        pace,
         window: usize::from(limits.in_flight),
         in_flight_bytes: usize::try_from(limits.in_flight_bytes).unwrap_or(usize::MAX),
         max_packet: usize::try_from(limits.max_packet).unwrap_or(usize::MAX),

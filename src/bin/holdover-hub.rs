@@ -12,9 +12,18 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 
 fn main() -> ExitCode {
-    let Command::Tail(args) = Cli::parse().command;
+    match Cli::parse().command {
+        Command::Tail(args) => tail(*args),
+        #[cfg(feature = "demo")]
+        Command::Demo(args) => demo::show(&args),
+        #[cfg(feature = "demo")]
+        Command::DemoAgent { config } => demo::agent(config),
+    }
+}
+
+fn tail(args: TailArgs) -> ExitCode {
     let args = args.with_env(|name| std::env::var(name).ok());
-    let no_color = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+    let no_color = no_color();
     let options = match args.options(RandomState::new().hash_one("client id"), !no_color) {
         Ok(options) => options,
         Err(error) => return fail(&error.to_string(), error.exit_code()),
@@ -29,16 +38,7 @@ fn main() -> ExitCode {
 fn listen(args: &TailArgs, options: Options) -> anyhow::Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     let result = runtime.block_on(async {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut hangup = signal(SignalKind::hangup())?;
-        let stop = async {
-            tokio::select! {
-                _ = interrupt.recv() => (),
-                _ = terminate.recv() => (),
-                _ = hangup.recv() => (),
-            }
-        };
+        let stop = stop_signal()?;
         anyhow::Ok(tail::run(options, io::stdout(), stop).await)
     })?;
     match result {
@@ -53,6 +53,24 @@ fn listen(args: &TailArgs, options: Options) -> anyhow::Result<u8> {
             Ok(error.exit_code())
         }
     }
+}
+
+/// Ends with the first signal that asks the program to.
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => (),
+            _ = terminate.recv() => (),
+            _ = hangup.recv() => (),
+        }
+    })
+}
+
+fn no_color() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
 }
 
 /// Logs go to standard error; on a terminal with the table they would write across it, and the table shows them.
@@ -78,4 +96,56 @@ fn fail(text: &str, code: u8) -> ExitCode {
 /// Nobody can be told when standard error fails.
 fn say(text: &str) {
     io::stderr().write_all(text.as_bytes()).ok();
+}
+
+/// The demo, and the agents that it starts: the one place where subscriber side and agent meet.
+#[cfg(feature = "demo")]
+mod demo {
+    use std::io::Read;
+    use std::path::PathBuf;
+
+    use holdover::hub::cli::{DemoArgs, EXIT_OK};
+    use holdover::hub::demo::{self, Options};
+
+    use super::*;
+
+    const EXIT_INTERRUPTED: u8 = 130;
+
+    pub fn show(args: &DemoArgs) -> ExitCode {
+        let terminal = io::stdout().is_terminal();
+        let DemoArgs { seconds, keep, plant_loss } = *args;
+        let options = Options { seconds, keep, plant_loss, terminal, color: terminal && !no_color() };
+        match play(options) {
+            Ok(code) => ExitCode::from(code),
+            Err(error) => fail(&format!("the demo failed: {error:#}"), EXIT_FAILED),
+        }
+    }
+
+    /// Whatever ends it, the agents and the directory go with the future.
+    fn play(options: Options) -> anyhow::Result<u8> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let runtime = runtime.context("cannot start")?;
+        let code = runtime.block_on(async {
+            let stop = stop_signal()?;
+            tokio::select! {
+                good = demo::run(options) => good.map(|good| if good { EXIT_OK } else { EXIT_FAILED }),
+                () = stop => {
+                    say("\nholdover-hub: interrupted; everything is stopped\n");
+                    Ok(EXIT_INTERRUPTED)
+                }
+            }
+        });
+        runtime.shutdown_background();
+        code
+    }
+
+    /// The agent, which is asked to stop when whoever started it has gone, however it went.
+    pub fn agent(config: PathBuf) -> ExitCode {
+        std::thread::spawn(|| {
+            let mut byte = [0];
+            while io::stdin().read(&mut byte).is_ok_and(|read| read > 0) {}
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).ok();
+        });
+        holdover::cli::run_agent(config)
+    }
 }

@@ -23,6 +23,8 @@ pub enum Command {
     CheckConfig(CheckConfigArgs),
     /// Run collectors once, print their records as NDJSON, store and send nothing.
     Once(OnceArgs),
+    /// What the built-in collectors measure; with a name, the metrics and parameters of one.
+    Collectors(CollectorsArgs),
     /// What the running agent is doing: connection, backlog, losses, collectors.
     Status(StatusArgs),
     /// Look into the outbox: `ls`, `stats`, `losses`, `verify`, `export` (safe while the agent runs); `forget-hub`.
@@ -61,6 +63,19 @@ pub struct OnceArgs {
     /// Collectors to run; all of them when none is named.
     #[arg(value_name = "COLLECTOR")]
     pub collectors: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct CollectorsArgs {
+    /// Only this one, with its metrics and parameters.
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+    /// Print as one JSON document.
+    #[arg(long)]
+    pub json: bool,
+    /// Print the page docs/collectors.md.
+    #[arg(long, hide = true)]
+    pub markdown: bool,
 }
 
 #[derive(Debug, Args)]

@@ -9,7 +9,6 @@ use super::exit::{Exit, Failure};
 use super::{load, once, output};
 use crate::agent;
 use crate::clock;
-use crate::collect::HostRoot;
 use crate::config::{self, Checked, NextRuns, Volume};
 
 /// Runs shown for each collector.
@@ -25,7 +24,7 @@ pub fn run(args: &CheckConfigArgs) -> Result<Exit, Failure> {
     let checked = load::config(&args.config)?;
     let mut warnings: Vec<String> = checked.warnings.iter().map(ToString::to_string).collect();
     warnings.extend(load::check_certificates(&checked)?);
-    let identity = agent::identify(&checked.config, &HostRoot::default());
+    let identity = agent::identify(&checked.config, &load::root(&checked.config));
     warnings.extend(identity.host.note.clone());
     let now = clock::now();
     let runs = checked.config.next_runs(&identity.host.id, now, RUNS);

@@ -8,6 +8,7 @@ use super::args::ConfigArg;
 use super::exit::{Exit, Failure};
 use crate::agent;
 use crate::clock;
+use crate::collect::HostRoot;
 use crate::config::{Checked, Config, Sources, Surroundings};
 use crate::uplink::transport::tls::{self, VerificationTime};
 
@@ -19,6 +20,11 @@ pub fn config(args: &ConfigArg) -> Result<Checked, Failure> {
     let around = Surroundings { env: &env, now: clock::now(), file_system_bytes };
     let sources = Sources { file: Some(args.config.clone()), conf_d: None };
     Config::load(&sources, &around).map_err(|rejected| Failure::config(rejected.to_string()))
+}
+
+/// The host to measure.
+pub fn root(config: &Config) -> HostRoot {
+    HostRoot::new(&config.host.root)
 }
 
 /// Reads the certificates as a connection would. Refused are files that can never work; what may be mended while

@@ -3,6 +3,7 @@
 
 mod args;
 mod check_config;
+mod collectors;
 mod exit;
 mod load;
 mod logging;
@@ -29,9 +30,16 @@ pub fn main() -> ExitCode {
     let done = match &cli.command {
         Command::Run(args) => run::run(args),
         Command::CheckConfig(args) => check_config::run(args),
+        Command::Collectors(args) => collectors::run(args),
         Command::Once(args) => once::run(args),
         Command::Status(args) => status::run(args),
         Command::Outbox(args) => outbox::run(args),
     };
     exit::finish(done)
+}
+
+/// `holdover run --config FILE`, for `holdover-hub demo`, which starts itself as the agent.
+#[cfg(feature = "demo")]
+pub fn run_agent(config: std::path::PathBuf) -> ExitCode {
+    exit::finish(run::run(&args::RunArgs { config: args::ConfigArg { config } }))
 }

@@ -8,7 +8,6 @@ use super::args::RunArgs;
 use super::exit::{Exit, Failure};
 use super::{load, logging};
 use crate::agent::{self, RunError, StartError};
-use crate::collect::HostRoot;
 use crate::outbox::OpenError;
 
 pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
@@ -30,7 +29,7 @@ pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
         .map_err(|error| Failure::failed(format!("the runtime cannot be started: {error}")))?;
     let done = runtime.block_on(async {
         let agent =
-            agent::start(config, &load::hash(&checked), HostRoot::default(), load::random_seed()).map_err(refuse)?;
+            agent::start(config, &load::hash(&checked), load::root(config), load::random_seed()).map_err(refuse)?;
         agent.run().await.map_err(stopped)
     });
     // A name resolution that hangs must not hold the exit up, however the agent ended.

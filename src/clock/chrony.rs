@@ -23,8 +23,23 @@ const UNSYNCHRONISED: [u8; 2] = 3u16.to_be_bytes();
 /// The reference "our own clock, for lack of a better one" (127.127.1.1).
 const OWN_CLOCK: [u8; 4] = [127, 127, 1, 1];
 
+/// What chronyd says of the clock that it keeps.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tracking {
+    pub synchronized: bool,
+    /// Seconds that the clock is behind true time, as far as is known.
+    pub offset: f64,
+    /// Seconds that it may be off besides: root dispersion and half of the root delay.
+    pub error: f64,
+    pub stratum: u16,
+}
+
 pub(super) fn is_synchronised(chronyd: SocketAddr) -> bool {
-    ask(chronyd).is_ok_and(|reply| says_synchronised(&reply))
+    tracking(chronyd).is_some_and(|t| t.synchronized)
+}
+
+pub(super) fn tracking(chronyd: SocketAddr) -> Option<Tracking> {
+    parse(&ask(chronyd).ok()?)
 }
 
 fn ask(chronyd: SocketAddr) -> io::Result<[u8; LEN]> {
@@ -47,12 +62,26 @@ fn exchange(socket: &UdpSocket) -> io::Result<[u8; LEN]> {
 }
 
 /// Header (28 bytes): version, type, 2 reserved, command, reply, status, ... Then: reference id (4), address (20),
-/// stratum (2), leap status (2), ...
-fn says_synchronised(reply: &[u8; LEN]) -> bool {
+/// stratum (2), leap status (2), reference time (12), correction that is left (4), ... root delay (4, at 92), root
+/// dispersion (4), ...
+fn parse(reply: &[u8; LEN]) -> Option<Tracking> {
     let at = |offset: usize| [reply[offset], reply[offset + 1]];
     let answered = reply[..2] == [VERSION, REPLY] && at(4) == TRACKING && at(6) == TRACKING_REPLY && at(8) == SUCCESS;
+    let number = |offset: usize| float([reply[offset], reply[offset + 1], reply[offset + 2], reply[offset + 3]]);
     let disciplined = reply[28..32] != OWN_CLOCK && reply[28..32] != [0; 4];
-    answered && disciplined && at(54) != UNSYNCHRONISED
+    answered.then(|| Tracking {
+        synchronized: disciplined && at(54) != UNSYNCHRONISED,
+        offset: number(68),
+        error: number(96).abs() + number(92).abs() / 2.0,
+        stratum: u16::from_be_bytes(at(52)),
+    })
+}
+
+/// chrony's own format: 7 bits of exponent and 25 of coefficient, both two's complement, with the point before the latter.
+fn float(bytes: [u8; 4]) -> f64 {
+    let bits = i32::from_be_bytes(bytes);
+    let (exponent, coefficient) = (bits >> 25, (bits << 7) >> 7);
+    f64::from(coefficient) * 2f64.powi(exponent - 25)
 }
 
 #[cfg(test)]
@@ -90,7 +119,7 @@ pub(super) mod tests {
         client.connect(address).unwrap();
         let answer = exchange(&client);
         server.join().unwrap();
-        answer.is_ok_and(|reply| says_synchronised(&reply))
+        answer.ok().and_then(|reply| parse(&reply)).is_some_and(|t| t.synchronized)
     }
 
     #[test]
@@ -101,6 +130,20 @@ pub(super) mod tests {
         assert!(!answered_with(reply(server, 3)));
         assert!(!answered_with(reply([0; 4], 0)));
         assert!(!answered_with(reply(OWN_CLOCK, 0)), "its own clock, for lack of a better one");
+    }
+
+    #[test]
+    fn offset_and_error_are_those_that_chronyc_prints() {
+        let mut good: [u8; LEN] = reply([192, 0, 2, 1], 0).try_into().unwrap();
+        for (bytes, number) in [([0; 4], 0.0), ([0x02, 0x80, 0, 0], 0.5), ([0x03, 0x80, 0, 0], -0.5)] {
+            assert_eq!(float(bytes), number);
+        }
+        // 0.5 s slow; root delay 0.25 s, root dispersion 2 s.
+        good[68..72].copy_from_slice(&[0x02, 0x80, 0, 0]);
+        good[92..96].copy_from_slice(&[0x00, 0x80, 0, 0]);
+        good[96..100].copy_from_slice(&[0x06, 0x80, 0, 0]);
+        let tracking = parse(&good).unwrap();
+        assert_eq!(tracking, Tracking { synchronized: true, offset: 0.5, error: 2.125, stratum: 2 });
     }
 
     #[test]

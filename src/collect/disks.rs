@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::text::{self, words};
 use super::{
-    Collector, CollectorSpec, Context, MetricSpec, ParamError, ParamKind, ParamSpec, Params, Points, ProcFile,
+    Collector, CollectorSpec, Context, Draft, MetricSpec, ParamError, ParamKind, ParamSpec, Params, Points, ProcFile,
 };
 use crate::record::{ErrorKind, RunError};
 
@@ -48,6 +48,18 @@ const METRICS: &[MetricSpec] = &[
         "system.disk.operation_time{disk.io.direction=write}",
         "time that writes took since boot, overlapping ones added up",
     ),
+    MetricSpec::counter(NAME, "merged_read", "{operation}")
+        .is("system.disk.merged{disk.io.direction=read}", "reads since boot that were joined to one next to them"),
+    MetricSpec::counter(NAME, "merged_write", "{operation}")
+        .is("system.disk.merged{disk.io.direction=write}", "writes since boot that were joined to one next to them"),
+    MetricSpec::gauge(NAME, "latency_read", "s").is(
+        "system.disk.latency{disk.io.direction=read}",
+        "mean time of the reads completed since the last run, queueing included; absent without any",
+    ),
+    MetricSpec::gauge(NAME, "latency_write", "s").is(
+        "system.disk.latency{disk.io.direction=write}",
+        "mean time of the writes completed since the last run, queueing included; absent without any",
+    ),
     MetricSpec::counter(NAME, "io_time", "s").is("system.disk.io_time", "time with I/O under way since boot"),
     MetricSpec::updown(NAME, "pending", "{operation}").is("system.disk.pending_operations", "I/O under way now"),
     MetricSpec::gauge(NAME, "utilization", "1")
@@ -58,9 +70,11 @@ const METRICS: &[MetricSpec] = &[
 #[derive(Clone, Copy)]
 struct Counts {
     reads: u64,
+    reads_merged: u64,
     sectors_read: u64,
     read_ms: u64,
     writes: u64,
+    writes_merged: u64,
     sectors_written: u64,
     write_ms: u64,
     pending: u64,
@@ -70,7 +84,7 @@ struct Counts {
 struct Disks {
     file: ProcFile,
     only: BTreeSet<Vec<u8>>,
-    before: Option<(Duration, BTreeMap<Vec<u8>, u64>)>,
+    before: Option<(Duration, BTreeMap<Vec<u8>, Counts>)>,
 }
 
 fn build(params: &Params) -> Result<Box<dyn Collector>, ParamError> {
@@ -88,31 +102,55 @@ impl Collector for Disks {
             return Err(text::malformed("proc/diskstats", "devices with at least 11 numbers", text));
         }
         let before = self.before.take();
-        let mut busy = BTreeMap::new();
+        let mut now = BTreeMap::new();
         for (name, counts) in &devices {
             let Some(counts) = counts.filter(|counts| wants(&self.only, name, counts, &devices)) else { continue };
-            let mut draft = out.add(NAME).tag("device", text::name(name));
-            draft = draft.uint("io_read", counts.sectors_read.checked_mul(SECTOR));
-            draft = draft.uint("io_write", counts.sectors_written.checked_mul(SECTOR));
-            draft = draft.uint("operations_read", counts.reads).uint("operations_write", counts.writes);
-            draft = draft.float("operation_time_read", seconds(counts.read_ms));
-            draft = draft.float("operation_time_write", seconds(counts.write_ms));
-            draft = draft.float("io_time", seconds(counts.busy_ms)).uint("pending", counts.pending);
-            let since = before.as_ref().and_then(|(then, busy)| Some((*then, *busy.get(*name)?)));
-            if let Some((then, was)) = since
-                && let Some(worked) = counts.busy_ms.checked_sub(was)
-            {
-                draft.ratio("utilization", worked as f64 / 1e3, ctx.now.mono.saturating_sub(then).as_secs_f64());
+            let draft = counts.emit(out.add(NAME).tag("device", text::name(name)));
+            if let Some((then, was)) = before.as_ref().and_then(|(then, was)| Some((*then, was.get(*name)?))) {
+                counts.emit_since(was, ctx.now.mono.saturating_sub(then), draft);
             }
-            busy.insert(name.to_vec(), counts.busy_ms);
+            now.insert(name.to_vec(), counts);
         }
         for name in self.only.iter().filter(|name| !devices.contains_key(name.as_slice())) {
             let message = format!("there is no disk {}", text::excerpt(name));
             out.fail(NAME, RunError::new(ErrorKind::Unsupported, message)).tag("device", text::name(name));
         }
-        self.before = Some((ctx.now.mono, busy));
+        self.before = Some((ctx.now.mono, now));
         Ok(())
     }
+}
+
+impl Counts {
+    fn emit<'a>(&self, draft: Draft<'a>) -> Draft<'a> {
+        let bytes = |sectors: u64| sectors.checked_mul(SECTOR);
+        draft
+            .uint("io_read", bytes(self.sectors_read))
+            .uint("io_write", bytes(self.sectors_written))
+            .uint("operations_read", self.reads)
+            .uint("operations_write", self.writes)
+            .uint("merged_read", self.reads_merged)
+            .uint("merged_write", self.writes_merged)
+            .float("operation_time_read", seconds(self.read_ms))
+            .float("operation_time_write", seconds(self.write_ms))
+            .float("io_time", seconds(self.busy_ms))
+            .uint("pending", self.pending)
+    }
+
+    /// What needs the counts of the run before; a count that went backwards (another device of that name) gives nothing.
+    fn emit_since(&self, was: &Self, passed: Duration, draft: Draft<'_>) {
+        let draft = draft
+            .float("latency_read", latency((was.reads, was.read_ms), (self.reads, self.read_ms)))
+            .float("latency_write", latency((was.writes, was.write_ms), (self.writes, self.write_ms)));
+        if let Some(worked) = self.busy_ms.checked_sub(was.busy_ms) {
+            draft.ratio("utilization", worked as f64 / 1e3, passed.as_secs_f64());
+        }
+    }
+}
+
+/// Seconds per operation between two pairs of operations and milliseconds, to the microsecond.
+fn latency((operations, ms): (u64, u64), (operations_now, ms_now): (u64, u64)) -> Option<f64> {
+    let (done, took) = (operations_now.checked_sub(operations)?, ms_now.checked_sub(ms)?);
+    (done > 0).then(|| (took as f64 / done as f64 * 1e3).round() / 1e6)
 }
 
 fn seconds(ms: u64) -> f64 {
@@ -133,8 +171,21 @@ fn parse(line: &[u8]) -> Option<(&[u8], Option<Counts>)> {
             None => return Some((name, None)),
         }
     }
-    let [reads, _, sectors_read, read_ms, writes, _, sectors_written, write_ms, pending, busy_ms, _] = columns;
-    Some((name, Some(Counts { reads, sectors_read, read_ms, writes, sectors_written, write_ms, pending, busy_ms })))
+    let [reads, reads_merged, sectors_read, read_ms, writes, writes_merged, sectors_written, write_ms, ..] = columns;
+    let [.., pending, busy_ms, _] = columns;
+    let counts = Counts {
+        reads,
+        reads_merged,
+        sectors_read,
+        read_ms,
+        writes,
+        writes_merged,
+        sectors_written,
+        write_ms,
+        pending,
+        busy_ms,
+    };
+    Some((name, Some(counts)))
 }
 
 fn wants(only: &BTreeSet<Vec<u8>>, name: &[u8], counts: &Counts, all: &BTreeMap<&[u8], Option<Counts>>) -> bool {

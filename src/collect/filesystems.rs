@@ -1,7 +1,8 @@
 //! Space and inodes of mounted file systems: the mounts from `mountinfo`, the figures from `statvfs`.
 //!
-//! `statvfs` of a local file system answers from memory and is called in place. One behind a network, or in user
-//! space (FUSE), may never answer: those are asked only on request, by the helper threads of [`Prober`].
+//! `statvfs` of a local file system answers from memory and is called in place, for a microsecond or two. One behind a
+//! network, or in user space (FUSE), may never answer; nor may any other whose path leads through such a mount. Those
+//! are asked by the helper threads of [`Prober`], and so is, from then on, a local one that took its time once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -9,12 +10,13 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::prober::Prober;
+use super::prober::{PATIENCE, Prober};
 use super::text::{self, words};
 use super::{
     Collector, CollectorSpec, Context, Draft, FsStat, MetricSpec, ParamError, ParamKind, ParamSpec, Params, Points,
     ProcFile,
 };
+use crate::clock;
 use crate::record::{ErrorKind, RunError};
 
 pub const SPEC: CollectorSpec = CollectorSpec {
@@ -63,7 +65,7 @@ const METRICS: &[MetricSpec] = &[
     MetricSpec::gauge(NAME, "inodes_utilization", "1")
         .is("system.filesystem.inode.utilization", "inodes_usage / inodes_limit"),
     MetricSpec::gauge(NAME, "read_only", "1")
-        .is("system.filesystem.read_only", "whether it is mounted, or was remounted after an error, read-only"),
+        .is("system.filesystem.read_only", "whether the file system is read-only, from its mount on or after an error"),
 ];
 
 const DEFAULT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
@@ -119,6 +121,10 @@ const NETWORK: &[&str] = &[
     "virtiofs",
 ];
 
+/// Local, and yet they may: a disk behind a daemon (NTFS), a mount that is made when it is touched, and one that waits
+/// for ever once its disks have failed.
+const WAITING: &[&str] = &["fuseblk", "autofs", "zfs"];
+
 /// One line of `mountinfo`.
 #[derive(Clone, Debug)]
 pub(super) struct Mount {
@@ -135,6 +141,17 @@ pub(super) struct Mount {
 impl Mount {
     pub(super) fn kind(&self) -> &str {
         &self.kind
+    }
+
+    /// Its `statvfs` is left to a thread.
+    fn may_hang(&self) -> bool {
+        self.is_network() || WAITING.contains(&self.kind.as_str())
+    }
+
+    /// Whoever walks to it walks through `other`.
+    fn is_below(&self, other: &[u8]) -> bool {
+        let rest = self.path.strip_prefix(other);
+        rest.is_some_and(|rest| rest.starts_with(b"/") || (other == b"/" && !rest.is_empty()))
     }
 
     fn is_network(&self) -> bool {
@@ -182,12 +199,32 @@ impl Mount {
     }
 }
 
+impl Table {
+    /// The mounts of these devices are asked by threads.
+    fn distrust(&mut self, slow: &BTreeSet<Vec<u8>>) {
+        self.remote.extend(self.local.extract_if(.., |mount| slow.contains(&mount.device)));
+    }
+}
+
 struct Filesystems {
     file: Option<ProcFile>,
     only: BTreeSet<Vec<u8>>,
     types: BTreeSet<String>,
     network: bool,
     prober: Prober,
+    table: Table,
+    /// Devices that once kept the loop waiting.
+    slow: BTreeSet<Vec<u8>>,
+}
+
+/// What the last `mountinfo` came to: the table rarely changes, and reading it is most of a run.
+#[derive(Default)]
+struct Table {
+    text: Vec<u8>,
+    local: Vec<Mount>,
+    remote: Vec<Mount>,
+    /// Mount points that are asked for and are none.
+    missing: Vec<Vec<u8>>,
 }
 
 fn build(params: &Params) -> Result<Box<dyn Collector>, ParamError> {
@@ -201,6 +238,8 @@ fn build(params: &Params) -> Result<Box<dyn Collector>, ParamError> {
         types: params.list("types").iter().cloned().collect(),
         network: params.bool("network").unwrap_or(false),
         prober: Prober::new(params.duration("timeout").unwrap_or(DEFAULT_TIMEOUT)),
+        table: Table::default(),
+        slow: BTreeSet::new(),
     }))
 }
 
@@ -212,31 +251,57 @@ impl Collector for Filesystems {
             slot => slot.insert(ProcFile::new(rel.clone())),
         };
         let text = file.read(ctx.host)?;
-        let mounts: Vec<Mount> = text::lines(text).filter_map(parse).collect();
-        if mounts.is_empty() {
-            let first = text::lines(text).next().unwrap_or_default();
-            return Err(text::malformed(&rel, "at least one mount", first));
+        if text != self.table.text || text.is_empty() {
+            let mounts: Vec<Mount> = text::lines(text).filter_map(parse).collect();
+            if mounts.is_empty() {
+                let first = text::lines(text).next().unwrap_or_default();
+                return Err(text::malformed(&rel, "at least one mount", first));
+            }
+            let text = text.to_vec();
+            self.table = self.read(text, mounts);
         }
-        let chosen = self.choose(mounts);
-        for path in self.only.iter().filter(|path| !chosen.iter().any(|mount| mount.path == **path)) {
+        for path in &self.table.missing {
             let message = format!("nothing is mounted at {}", text::excerpt(path));
             out.fail(NAME, RunError::new(ErrorKind::Unsupported, message)).tag("mountpoint", text::name(path));
         }
-        let (remote, local): (Vec<_>, Vec<_>) = chosen.into_iter().partition(Mount::is_network);
-        for mount in &local {
-            match ctx.host.statfs(mount.path()) {
+        self.ask_in_place(ctx, out);
+        self.prober.probe(ctx, &self.table.remote, out);
+        self.table.distrust(&self.slow);
+        Ok(())
+    }
+}
+
+impl Filesystems {
+    fn ask_in_place(&mut self, ctx: &Context<'_>, out: &mut Points) {
+        for mount in &self.table.local {
+            let before = clock::now().mono;
+            let result = ctx.host.statfs(mount.path());
+            // A disk that fails is slow before it is dead. On a busy machine it may be a mistake: it costs a thread.
+            if clock::now().mono.saturating_sub(before) > PATIENCE {
+                self.slow.insert(mount.device.clone());
+            }
+            match result {
                 Ok(stat) => mount.emit(&stat, out.add(NAME)),
                 Err(error) if self.only.contains(&mount.path) => mount.fail(&error, out),
                 // Unmounted just now, or in a place that this user may not enter, and nobody asked for it by name.
                 Err(_) => {}
             }
         }
-        self.prober.probe(ctx, remote, out);
-        Ok(())
     }
-}
 
-impl Filesystems {
+    fn read(&mut self, text: Vec<u8>, mounts: Vec<Mount>) -> Table {
+        self.slow.retain(|device| mounts.iter().any(|mount| mount.device == *device));
+        let hanging: Vec<Vec<u8>> = mounts.iter().filter(|m| m.may_hang()).map(|m| m.path.clone()).collect();
+        let chosen = self.choose(mounts);
+        let missing = self.only.iter().filter(|path| !chosen.iter().any(|mount| mount.path == **path));
+        let missing = missing.cloned().collect();
+        let may_hang = |mount: &Mount| mount.may_hang() || hanging.iter().any(|other| mount.is_below(other));
+        let (remote, local) = chosen.into_iter().partition(may_hang);
+        let mut table = Table { text, local, remote, missing };
+        table.distrust(&self.slow);
+        table
+    }
+
     fn choose(&self, mounts: Vec<Mount>) -> Vec<Mount> {
         // Of several mounts at one place the last hides the others.
         let mut by_path: BTreeMap<Vec<u8>, (usize, Mount)> = BTreeMap::new();
@@ -278,12 +343,12 @@ fn parse(line: &[u8]) -> Option<Mount> {
     let device = words.next()?.to_vec();
     let root = words.next()?;
     let path = unescape(words.next()?);
-    let options = words.next()?;
     let mut words = words.skip_while(|word| *word != b"-").skip(1);
     let kind = text::clean(words.next()?, 64);
     let source = text::clean(&unescape(words.next()?), 255);
-    let read_only = |options: &[u8]| options.split(|&b| b == b',').any(|o| o == b"ro");
-    let read_only = read_only(options) || words.next().is_some_and(read_only);
+    // The file system's own options. Those of the mount, before the dash, are `ro` for all of them in a service with
+    // ProtectSystem=strict, and say nothing of the host.
+    let read_only = words.next().is_some_and(|options| options.split(|&b| b == b',').any(|o| o == b"ro"));
     path.starts_with(b"/").then_some(Mount { path, device, bind: root != b"/", kind, source, read_only })
 }
 

@@ -16,15 +16,21 @@ mod text;
 mod agent;
 mod cpu;
 mod disks;
+mod files;
 mod filesystems;
+mod links;
 mod load;
 mod memory;
 mod network;
+mod pressure;
 mod prober;
 mod processes;
 #[cfg(target_os = "linux")]
 mod sock_diag;
 mod tcp;
+mod temperature;
+mod timekeeping;
+mod vm;
 
 pub use params::{ParamError, ParamKind, ParamSpec, ParamValue, Params};
 pub use points::{Draft, MAX_POINTS, Points};
@@ -171,11 +177,17 @@ pub struct CollectorSpec {
 pub static COLLECTORS: &[CollectorSpec] = &[
     cpu::SPEC,
     memory::SPEC,
+    vm::SPEC,
     load::SPEC,
+    pressure::SPEC,
     filesystems::SPEC,
     disks::SPEC,
     network::SPEC,
+    links::SPEC,
     tcp::SPEC,
+    files::SPEC,
+    temperature::SPEC,
+    timekeeping::SPEC,
     processes::SPEC,
     agent::SPEC,
 ];

@@ -15,14 +15,17 @@ pub const SPEC: CollectorSpec = CollectorSpec {
     about: "bytes, packets, errors and drops, one record per network interface",
     default_schedule: "10s",
     default_on: true,
-    params: &[ParamSpec {
-        name: "interfaces",
-        kind: ParamKind::List,
-        about: "only these interfaces; a `*` at the end stands for any rest",
-        default: "[]",
-    }],
+    params: &[INTERFACES],
     metrics: METRICS,
     build,
+};
+
+/// Which ones, as [`wants`] reads it.
+pub(super) const INTERFACES: ParamSpec = ParamSpec {
+    name: "interfaces",
+    kind: ParamKind::List,
+    about: "only these interfaces; a `*` at the end stands for any rest",
+    default: "[]",
 };
 
 const NAME: &str = "system.network";
@@ -120,7 +123,7 @@ impl Network {
     }
 }
 
-fn wants(only: &[String], name: &[u8]) -> bool {
+pub(super) fn wants(only: &[String], name: &[u8]) -> bool {
     if only.is_empty() {
         !SKIPPED.iter().any(|pattern| text::matches(pattern.as_bytes(), name))
     } else {

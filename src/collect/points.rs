@@ -92,6 +92,11 @@ impl Draft<'_> {
         self
     }
 
+    /// Whether it has no field yet.
+    pub fn is_empty(&self) -> bool {
+        self.0.fields.is_empty()
+    }
+
     pub fn value(self, field: &'static str, value: Option<Value>) -> Self {
         if let Some(value) = value {
             self.0.fields.insert(Cow::Borrowed(field), value);

@@ -15,7 +15,7 @@ use crate::clock::{self, Now};
 use crate::record::{ErrorKind, RunError};
 
 /// Much less than any keep-alive, much more than a healthy server needs.
-const PATIENCE: Duration = Duration::from_millis(20);
+pub(super) const PATIENCE: Duration = Duration::from_millis(20);
 const MAX_WAITING: usize = 4;
 const THREAD_STACK: usize = 64 << 10;
 
@@ -32,40 +32,58 @@ pub(super) struct Prober {
     timeout: Duration,
     /// By mount point.
     waiting: BTreeMap<Vec<u8>, Waiting>,
+    /// Where the next run begins.
+    start: usize,
 }
 
 impl Prober {
     pub(super) fn new(timeout: Duration) -> Self {
-        Self { timeout, waiting: BTreeMap::new() }
+        Self { timeout, waiting: BTreeMap::new(), start: 0 }
     }
 
     /// Records what answers in time, what answered since the last run, and who is overdue.
-    pub(super) fn probe(&mut self, ctx: &Context<'_>, mounts: Vec<Mount>, out: &mut Points) {
+    pub(super) fn probe(&mut self, ctx: &Context<'_>, mounts: &[Mount], out: &mut Points) {
         self.take_late_answers(out);
+        let end = clock::now().mono + PATIENCE;
         let mut asked = Vec::new();
-        for mount in mounts {
+        // The one that found no room in the last run is the first of this one.
+        let start = std::mem::take(&mut self.start).min(mounts.len());
+        let (before, after) = mounts.split_at(start);
+        for (position, mount) in (start..).zip(after).chain((0..).zip(before)) {
             if let Some(waiting) = self.waiting.get(&mount.path) {
                 let waited = ctx.now.mono.saturating_sub(waiting.since);
                 if waited >= self.timeout {
-                    mount.report(overdue(&mount, waited), out);
+                    mount.report(overdue(mount, waited), out);
                 }
-            } else if self.waiting.len() >= MAX_WAITING {
-                mount.report(not_asked(&mount), out);
-            } else {
-                match ask(ctx, &mount) {
-                    Ok(answer) => {
-                        asked.push(mount.path.clone());
-                        let waiting = Waiting { since: ctx.now.mono, answer, mount };
-                        self.waiting.insert(waiting.mount.path.clone(), waiting);
-                    }
-                    Err(error) => mount.fail(&error, out),
+                continue;
+            }
+            if self.waiting.len() >= MAX_WAITING {
+                self.take_answers(&mut asked, end, out);
+            }
+            if self.waiting.len() >= MAX_WAITING {
+                if self.start == 0 {
+                    self.start = position;
                 }
+                mount.report(not_asked(mount), out);
+                continue;
+            }
+            match ask(ctx, mount) {
+                Ok(answer) => {
+                    asked.push(mount.path.clone());
+                    let waiting = Waiting { since: ctx.now.mono, answer, mount: mount.clone() };
+                    self.waiting.insert(waiting.mount.path.clone(), waiting);
+                }
+                Err(error) => mount.fail(&error, out),
             }
         }
-        let share = PATIENCE / u32::try_from(asked.len().max(1)).unwrap_or(u32::MAX);
-        for path in asked {
+        self.take_answers(&mut asked, end, out);
+    }
+
+    /// Those of this run's questions that are answered before its time is up.
+    fn take_answers(&mut self, asked: &mut Vec<Vec<u8>>, end: Duration, out: &mut Points) {
+        for path in asked.drain(..) {
             let Some(waiting) = self.waiting.get(&path) else { continue };
-            match waiting.answer.recv_timeout(share) {
+            match waiting.answer.recv_timeout(end.saturating_sub(clock::now().mono)) {
                 Ok((Ok(stat), _)) => waiting.mount.emit(&stat, out.add(NAME)),
                 Ok((Err(error), _)) => waiting.mount.fail(&error, out),
                 Err(RecvTimeoutError::Timeout) => continue,
@@ -104,7 +122,7 @@ fn ask(ctx: &Context<'_>, mount: &Mount) -> io::Result<Receiver<Answer>> {
 
 fn overdue(mount: &Mount, waited: Duration) -> RunError {
     let message = format!(
-        "{} ({}) has not answered for {} s; is its server away?",
+        "{} ({}) has not answered for {} s; is its server, or its disk, away?",
         text::excerpt(&mount.path),
         mount.kind(),
         waited.as_secs()
@@ -221,6 +239,61 @@ mod tests {
         bench.servers.wait_until_hanging(0);
         let recovered = (0..600).any(|_| outcome(&bench.run_at(6)).contains(&ok("/a")));
         assert!(recovered, "the late answer is recorded by a later run");
+    }
+
+    #[test]
+    fn any_number_of_mounts_that_answer_is_asked() {
+        let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
+        let mut bench = bench(&names);
+        // On a busy machine some answer by the next run.
+        let mut seen = std::collections::BTreeSet::new();
+        let all = (0..600).any(|_| {
+            seen.extend(outcome(&bench.run_at(0)).into_iter().filter_map(|(m, error)| error.is_none().then_some(m)));
+            seen.len() == 1 + names.len()
+        });
+        assert!(all, "{seen:?}");
+        bench.servers.hang(&["a", "b"]);
+        let told = (0..600).any(|_| {
+            let points = outcome(&bench.run_at(9));
+            names[2..].iter().all(|name| points.contains(&ok(&format!("/{name}"))))
+        });
+        assert!(told, "two that hang leave room for the others");
+        bench.servers.hang(&[]);
+    }
+
+    #[test]
+    fn a_local_mount_below_one_that_hangs_is_not_asked_in_place() {
+        let mut bench = bench(&["a"]);
+        let file = bench.dir.path().join("proc/1/mountinfo");
+        let table = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, table + "40 30 8:2 / /a/disk rw - ext4 /dev/sdb rw\n41 22 8:3 / /ab rw - ext4 /d rw\n")
+            .unwrap();
+        bench.servers.hang(&["a", "a/disk"]);
+        let first = outcome(&bench.run_at(0));
+        assert!(first.contains(&ok("/")) && first.contains(&ok("/ab")) && first.len() == 2, "{first:?}");
+        let second = outcome(&bench.run_at(5));
+        assert!(second.contains(&late("/a/disk")) && second.contains(&ok("/ab")), "{second:?}");
+        bench.servers.hang(&[]);
+    }
+
+    #[test]
+    fn a_local_mount_that_was_slow_once_is_asked_by_a_thread() {
+        let mut bench = bench(&[]);
+        bench.servers.hang(&[""]);
+        let servers = Arc::clone(&bench.servers);
+        let slow = std::thread::spawn(move || {
+            servers.wait_until_hanging(1);
+            std::thread::park_timeout(PATIENCE * 2);
+            servers.hang(&[]);
+        });
+        assert_eq!(outcome(&bench.run_at(0)), [ok("/")], "the first time it is waited for");
+        slow.join().unwrap();
+        bench.servers.hang(&[""]);
+        assert_eq!(outcome(&bench.run_at(1)), [], "the loop does not hang");
+        bench.servers.wait_until_hanging(1);
+        assert_eq!(outcome(&bench.run_at(6)), [late("/")]);
+        bench.servers.hang(&[]);
+        bench.servers.wait_until_hanging(0);
     }
 
     #[test]

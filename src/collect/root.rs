@@ -14,6 +14,8 @@ use crate::record::{ErrorKind, RunError};
 
 /// No file that a collector reads is larger; one that is, is refused rather than held in memory.
 const MAX_FILE: usize = 4 << 20;
+/// Far more than any directory that a collector looks into.
+const MAX_ENTRIES: usize = 4096;
 /// First size of a [`ProcFile`]'s buffer.
 const FIRST_READ: usize = 4096;
 
@@ -104,6 +106,15 @@ impl HostRoot {
     /// A small file, read whole.
     pub fn read(&self, rel: &str) -> Result<Vec<u8>, RunError> {
         read_limited(&self.path(rel)).map_err(|e| unreadable(rel, &e))
+    }
+
+    /// The names in a directory, sorted; none when it cannot be read, and at most [`MAX_ENTRIES`] of them.
+    pub fn entries(&self, rel: &str) -> Vec<String> {
+        let Ok(entries) = std::fs::read_dir(self.path(rel)) else { return Vec::new() };
+        let names = entries.take(MAX_ENTRIES).filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
     }
 
     /// The first line of a small file, trimmed; `None` when it is missing, empty or not text.

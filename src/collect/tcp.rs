@@ -55,6 +55,10 @@ const METRICS: &[MetricSpec] = &[
         .is("system.tcp.segments{direction=transmit}", "segments sent since boot, less those sent again"),
     MetricSpec::counter(NAME, "segments_retransmit", "{segment}")
         .is("system.tcp.segments{direction=retransmit}", "segments sent again since boot"),
+    MetricSpec::counter(NAME, "listen_overflows", "{connection}")
+        .is("system.tcp.listen_overflows", "connections refused since boot because a program accepts too slowly"),
+    MetricSpec::counter(NAME, "listen_drops", "{connection}")
+        .is("system.tcp.listen_drops", "connections refused on listening sockets since boot, for any reason"),
 ];
 
 /// The kernel's numbers.
@@ -115,6 +119,9 @@ impl Collector for Tcp {
             out.add(NAME).uint("opens_active", tcp("ActiveOpens")).uint("opens_passive", tcp("PassiveOpens"));
         draft = draft.uint("failed", tcp("AttemptFails")).uint("resets", tcp("EstabResets"));
         draft = draft.uint("segments_transmit", tcp("OutSegs")).uint("segments_retransmit", tcp("RetransSegs"));
+        let netstat = ctx.host.read(&ctx.host.namespace("net/netstat")).ok();
+        let more = |key: &str| netstat.as_deref().and_then(|text| table(text, b"TcpExt:", key));
+        draft = draft.uint("listen_overflows", more("ListenOverflows")).uint("listen_drops", more("ListenDrops"));
         let states = match ask_kernel(ctx.host, tcp("CurrEstab")) {
             Some(states) => states,
             None => read_files(ctx.host)?,

@@ -9,7 +9,8 @@ use super::problem::Problem;
 use super::reader::{Reader, Section};
 use super::{Secret, source};
 use crate::uplink::transport::{BrokerUrl, UrlError};
-use crate::uplink::{Encoding, Unheard};
+use crate::uplink::{Compression, Encoding, Unheard};
+use crate::wire::COMPRESSES;
 
 /// The port that brokers usually serve without TLS.
 const CLEAR_PORT: u16 = 1883;
@@ -29,6 +30,7 @@ pub struct Broker {
     pub client_id: Option<String>,
     pub keep_alive: Duration,
     pub encoding: Encoding,
+    pub compression: Compression,
     pub unheard: Unheard,
 }
 
@@ -51,10 +53,23 @@ pub(super) fn check(mut section: Section, reader: &mut Reader<'_>) -> Option<Bro
     let client_id = check_client_id(&mut section, reader);
     let keep_alive = reader.duration(&mut section, "keep_alive");
     let encoding = if reader.text(&mut section, "encoding")? == "json" { Encoding::Json } else { Encoding::Msgpack };
+    let compression = check_compression(&mut section, reader)?;
     let unheard = if reader.text(&mut section, "unheard")? == "settle" { Unheard::Settle } else { Unheard::Hold };
     reader.finish(section);
     let keep_alive = keep_alive?;
-    Some(Broker { urls, ca: ca?, cert, key, username, password, client_id, keep_alive, encoding, unheard })
+    Some(Broker { urls, ca: ca?, cert, key, username, password, client_id, keep_alive, encoding, compression, unheard })
+}
+
+fn check_compression(section: &mut Section, reader: &mut Reader<'_>) -> Option<Compression> {
+    if reader.text(section, "compression")? == "none" {
+        return Some(Compression::None);
+    }
+    if !COMPRESSES {
+        let hint = "leave it out, or use a build with the feature: cargo build --no-default-features --features zstd";
+        reader.error("broker.compression", "this build of holdover has no zstd", hint);
+        return None;
+    }
+    Some(Compression::Zstd)
 }
 
 fn check_urls(section: &mut Section, allow_clear_text: bool, reader: &mut Reader<'_>) -> Vec<BrokerUrl> {

@@ -31,6 +31,8 @@ pub enum Kind {
     Duration(u64, u64),
     /// Bytes.
     Size(u64, u64),
+    /// Bytes per second, or [`UNLIMITED`].
+    Rate(u64, u64),
     Choice(&'static [&'static str]),
     /// Relative ones count from the folder of the file they stand in.
     Path,
@@ -45,6 +47,9 @@ pub struct SectionSpec {
     pub about: &'static str,
     pub keys: &'static [Key],
 }
+
+/// The word for a rate that nothing holds back.
+pub const UNLIMITED: &str = "unlimited";
 
 pub const COLLECTOR: &str = "collector";
 
@@ -99,6 +104,13 @@ const HOST: &[Key] = &[
     ),
     key("site", Kind::Name, "\"default\"", "A group of hosts; a level of every topic."),
     open("prefix", Kind::Text, "\"company/metrics\"", "Up to three topic levels put before all topics."),
+    key(
+        "root",
+        Kind::Path,
+        "\"/\"",
+        "Where the root directory of the host to measure is mounted, for an agent in a container: \"/host\" after \
+         docker run -v /:/host:ro,rslave. Scripts run in the container all the same.",
+    ),
 ];
 
 const BROKER: &[Key] = &[
@@ -138,6 +150,13 @@ const BROKER: &[Key] = &[
     key("keep_alive", Kind::Duration(5 * SECOND, 18 * HOUR), "\"30s\"", "How soon a dead connection is noticed."),
     key("allow_clear_text", Kind::Bool, "false", "Allows mqtt:// without TLS, to a loopback address and nowhere else."),
     key("encoding", Kind::Choice(&["msgpack", "json"]), "\"msgpack\"", "The form of messages on the wire."),
+    key(
+        "compression",
+        Kind::Choice(&["none", "zstd"]),
+        "\"none\"",
+        "\"zstd\" sends the backlog in a fraction of the bytes; live messages stay as they are. Every subscriber of the \
+         backlog must read zstd, as holdover-hub does.",
+    ),
     key(
         "unheard",
         Kind::Choice(&["hold", "settle"]),
@@ -186,9 +205,10 @@ const UPLINK: &[Key] = &[
     ),
     key(
         "history_rate",
-        Kind::Size(KIB, 10_000_000_000),
+        Kind::Rate(KIB, 3 * 1024 * MIB),
         "\"480kB\"",
-        "Backlog bytes sent per second, at most. Live records are not held back by it.",
+        "Backlog bytes sent per second, at most. Live records are not held back by it. \"unlimited\" is as fast as the \
+         broker acknowledges, for a broker of your own: then history_batches does not count either.",
     ),
     key("history_batches", Kind::Int(1, 1_000), "8", "Backlog messages sent per second, at most."),
     key(

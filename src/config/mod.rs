@@ -73,6 +73,8 @@ pub struct Host {
     pub site: String,
     /// Without slashes at its ends; empty for none.
     pub prefix: String,
+    /// Where the host's root directory is: `/`, or its mount in the agent's container.
+    pub root: PathBuf,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,15 +96,22 @@ pub enum Drop {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Uplink {
     pub level: Level,
-    /// Bytes per second.
-    pub history_rate: u64,
-    /// Messages per second.
+    pub history_rate: Rate,
+    /// Messages per second; of no account when the rate is unlimited.
     pub history_batches: u32,
     pub in_flight: u16,
     pub in_flight_bytes: u64,
     pub max_packet: u64,
     pub reconnect_min: Duration,
     pub reconnect_max: Duration,
+}
+
+/// How fast something may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rate {
+    Unlimited,
+    /// Per second.
+    Bytes(u64),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::keys::{Key, Kind};
+use super::keys::{self, Key, Kind};
 use super::problem::{Origin, Problem};
 use super::tree::{self, Data, Node, Table};
-use super::{Setting, Surroundings, nearest, units};
+use super::{Rate, Setting, Surroundings, nearest, units};
 
 /// One section or `[[collector]]` entry while its keys are being taken.
 pub(super) struct Section {
@@ -129,6 +129,30 @@ impl Reader<'_> {
             }
         })?;
         self.show(section, name, quote(&units::size(value)));
+        Some(value)
+    }
+
+    /// A size for each second, or the word for no limit.
+    pub fn rate(&mut self, section: &mut Section, name: &str) -> Option<Rate> {
+        let value = self.read(section, name, |node, key| {
+            let hint = || format!("{}; or {:?}", units::SIZE_HINT, keys::UNLIMITED);
+            let Data::Str(text) = &node.data else {
+                return Err(Misfit::kind("a size", node).hint(hint()));
+            };
+            if text == keys::UNLIMITED {
+                return Ok(Rate::Unlimited);
+            }
+            let Some(value) = units::parse_size(text) else {
+                return Err(Misfit::new(format!("{text:?} is not a size")).hint(hint()));
+            };
+            let Kind::Rate(min, max) = key.kind else { return Ok(Rate::Bytes(value)) };
+            within(value, min, max, units::size).map(Rate::Bytes)
+        })?;
+        let shown = match value {
+            Rate::Unlimited => keys::UNLIMITED.to_owned(),
+            Rate::Bytes(bytes) => units::size(bytes),
+        };
+        self.show(section, name, quote(&shown));
         Some(value)
     }
 

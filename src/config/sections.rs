@@ -1,12 +1,13 @@
 //! `[host]`, `[outbox]`, `[uplink]`, `[log]`, `[agent]`: from keys to checked values, and what must fit across sections.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::problem::Origin;
 use super::reader::{Reader, Section, quote};
 use crate::uplink::Level;
 
-use super::{Agent, Collector, Drop, Host, Log, LogFormat, MAX_NAME, Outbox, Uplink, units};
+use super::{Agent, Collector, Drop, Host, Log, LogFormat, MAX_NAME, Outbox, Rate, Uplink, keys, units};
 
 /// Topics stay below this, see the wire contract.
 const MAX_TOPIC: usize = 200;
@@ -16,13 +17,24 @@ pub(super) fn host(mut section: Section, reader: &mut Reader<'_>) -> Option<Host
     let id = reader.text(&mut section, "id");
     let site = reader.text(&mut section, "site");
     let prefix = reader.text(&mut section, "prefix").unwrap_or_default();
+    let root = reader.path(&mut section, "root");
     reader.finish(section);
     let site = site?;
     if site.starts_with('_') {
         reader.error("host.site", format!("{site:?} starts with '_', which is reserved"), "drop the underscore");
     }
     check_prefix(&prefix, reader);
-    Some(Host { id, site, prefix: prefix.trim_matches('/').to_owned() })
+    let root = root?;
+    check_root(&root, reader);
+    Some(Host { id, site, prefix: prefix.trim_matches('/').to_owned(), root })
+}
+
+/// A mount that is missing would show an empty host instead of the one that was meant.
+fn check_root(root: &Path, reader: &mut Reader<'_>) {
+    if root != Path::new("/") && !root.join("proc/stat").exists() {
+        let message = format!("{} is not the root directory of a host: it has no proc/stat", root.display());
+        reader.error("host.root", message, "mount the host's / there: docker run -v /:/host:ro,rslave");
+    }
 }
 
 fn check_prefix(prefix: &str, reader: &mut Reader<'_>) {
@@ -92,7 +104,8 @@ fn default_max_bytes(file_system: Option<u64>) -> u64 {
 
 pub(super) fn uplink(mut section: Section, reader: &mut Reader<'_>) -> Option<Uplink> {
     let level = reader.text(&mut section, "level");
-    let history_rate = reader.size(&mut section, "history_rate");
+    let history_rate = reader.rate(&mut section, "history_rate");
+    let idle_batches = history_rate == Some(Rate::Unlimited) && reader.given(&section, "history_batches");
     let history_batches = reader.int(&mut section, "history_batches");
     let in_flight = reader.int(&mut section, "in_flight");
     let in_flight_bytes = reader.size(&mut section, "in_flight_bytes");
@@ -115,6 +128,10 @@ pub(super) fn uplink(mut section: Section, reader: &mut Reader<'_>) -> Option<Up
         reconnect_min: reconnect_min?,
         reconnect_max: reconnect_max?,
     };
+    if idle_batches {
+        let message = format!("it does not count beside history_rate = {:?}", keys::UNLIMITED);
+        reader.warn("uplink.history_batches", message, "leave it out, or give history_rate a number");
+    }
     if uplink.reconnect_min > uplink.reconnect_max {
         reader.error("uplink.reconnect_min", "it is longer than reconnect_max", "make it the shorter of the two");
     }

@@ -4,6 +4,8 @@
 //! Hostile input is normal here: nothing that comes by the wire is trusted for identity, memory or a terminal.
 
 pub mod cli;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod filter;
 pub mod line;
 pub mod observer;

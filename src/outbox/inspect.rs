@@ -67,6 +67,9 @@ pub struct EpochSummary {
     pub lost: BTreeMap<String, u64>,
     pub quarantined: u64,
     pub held: u64,
+    /// Which those are.
+    #[serde(skip)]
+    pub held_seqs: RangeSet,
     /// The three and the held add up to `next - 1`.
     pub adds_up: bool,
 }
@@ -163,8 +166,12 @@ impl EpochFiles {
         named.min(next - 1)
     }
 
-    fn held(&self, first: u64, last: u64) -> u64 {
-        if last < first { 0 } else { self.ledger.held(first..=last).iter().map(|r| r.end() - r.start() + 1).sum() }
+    fn held(&self, first: u64, last: u64) -> RangeSet {
+        let mut held = RangeSet::default();
+        if first <= last {
+            self.ledger.held(first..=last).into_iter().for_each(|range| held.insert(range));
+        }
+        held
     }
 }
 
@@ -190,12 +197,13 @@ pub fn view(disk: &dyn Disk, dir: &Path) -> Result<View, InspectError> {
 }
 
 fn summary(epoch: &EpochFiles) -> EpochSummary {
-    let held = epoch.held(1, epoch.next - 1);
+    let held_seqs = epoch.held(1, epoch.next - 1);
+    let held = held_seqs.len();
     let lost: BTreeMap<String, u64> = epoch.ledger.lost().iter().map(|(r, set)| (word(*r), set.len())).collect();
     let (settled, quarantined) = (epoch.ledger.settled().len(), epoch.ledger.quarantined().len());
     let adds_up = settled + quarantined + lost.values().sum::<u64>() + held + 1 == epoch.next;
     let EpochFiles { id, ordinal, prev, created, next, .. } = *epoch;
-    EpochSummary { epoch: id, ordinal, prev, created, next, settled, lost, quarantined, held, adds_up }
+    EpochSummary { epoch: id, ordinal, prev, created, next, settled, lost, quarantined, held, held_seqs, adds_up }
 }
 
 /// The reason as on the wire.
@@ -213,7 +221,7 @@ fn segment_views(epoch: &EpochFiles) -> Vec<SegmentView> {
             SegmentName { last: None, .. } if newest == Some(first) => "active",
             SegmentName { .. } => "sealed",
         };
-        let held = epoch.held(first, last);
+        let held = epoch.held(first, last).len();
         let last = (last >= first).then_some(last);
         views.push(SegmentView { epoch: epoch.id, name: name.file_name(), first, last, len, blocks, kind, held });
     }

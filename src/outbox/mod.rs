@@ -75,7 +75,8 @@ pub struct Options {
     pub segment_bytes: Option<u64>,
     /// Of all redb page caches together.
     pub cache_bytes: usize,
-    /// How long settled ranges may wait for a save.
+    /// How long settled ranges may wait for a save: a crash costs that much of the stream again, as duplicates, and each
+    /// save costs the disk as much as a commit.
     pub save_every: Duration,
     /// A random epoch id, 1 ..= 2^53 - 1.
     pub new_epoch: Arc<dyn Fn() -> u64 + Send + Sync>,
@@ -91,7 +92,7 @@ impl Options {
             fingerprint: String::new(),
             segment_bytes: None,
             cache_bytes: 1 << 20,
-            save_every: Duration::from_secs(60),
+            save_every: Duration::from_secs(300),
             new_epoch: Arc::new(random_epoch),
         }
     }

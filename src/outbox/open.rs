@@ -82,6 +82,7 @@ impl Outbox {
             half_made: false,
             unsaved: true,
             last_save: now.mono,
+            last_survey: now.mono,
             last_maintained: None,
             ages_from: now.mono + super::retain::STEP_DISTRUST,
             disk,

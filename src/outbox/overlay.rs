@@ -37,10 +37,16 @@ impl StorageBackend for Backing {
     }
 }
 
+/// Read of the file at a time: redb asks for page after page, and each would be a system call.
+const AHEAD: usize = 64 * 1024;
+
 #[derive(Debug)]
 struct Written {
     len: u64,
     pages: BTreeMap<u64, Box<[u8]>>,
+    /// Part of the file, which nobody changes, and where it begins.
+    ahead: Vec<u8>,
+    ahead_at: u64,
 }
 
 /// The file below, and the pages written above it. Memory: the pages that redb's recovery rewrites, a few dozen KiB.
@@ -54,7 +60,11 @@ pub(super) struct Overlay {
 impl Overlay {
     pub(super) fn new(file: Box<dyn StorageBackend>) -> io::Result<Self> {
         let len = file.len()?;
-        Ok(Self { file, file_len: len, written: Mutex::new(Written { len, pages: BTreeMap::new() }) })
+        Ok(Self {
+            file,
+            file_len: len,
+            written: Mutex::new(Written { len, pages: BTreeMap::new(), ahead: Vec::new(), ahead_at: 0 }),
+        })
     }
 
     fn written(&self) -> MutexGuard<'_, Written> {
@@ -70,16 +80,40 @@ impl Overlay {
     }
 }
 
+impl Overlay {
+    /// As [`Self::read_file`], by way of what was read ahead.
+    fn read_through(&self, written: &mut Written, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        if out.len() > AHEAD / 2 || offset + out.len() as u64 > self.file_len {
+            return self.read_file(offset, out);
+        }
+        let held = |w: &Written| offset >= w.ahead_at && offset + out.len() as u64 <= w.ahead_at + w.ahead.len() as u64;
+        if !held(written) {
+            let there = usize::try_from(self.file_len - offset).unwrap_or(usize::MAX).min(AHEAD);
+            // Empty while it is being filled: a failed read leaves nothing behind.
+            let mut ahead = std::mem::take(&mut written.ahead);
+            ahead.resize(there, 0);
+            if self.file.read(offset, &mut ahead).is_err() {
+                // What is not needed now may be what cannot be read.
+                return self.read_file(offset, out);
+            }
+            (written.ahead, written.ahead_at) = (ahead, offset);
+        }
+        let from = (offset - written.ahead_at) as usize;
+        out.copy_from_slice(&written.ahead[from..from + out.len()]);
+        Ok(())
+    }
+}
+
 impl StorageBackend for Overlay {
     fn len(&self) -> io::Result<u64> {
         Ok(self.written().len)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let written = self.written();
+        let mut written = self.written();
         let end = offset.checked_add(out.len() as u64).filter(|end| *end <= written.len);
         let end = end.ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "read beyond the end"))?;
-        self.read_file(offset, out)?;
+        self.read_through(&mut written, offset, out)?;
         for (&page, bytes) in written.pages.range(offset / PAGE * PAGE..end) {
             let (from, to) = (page.max(offset), (page + PAGE).min(end));
             out[(from - offset) as usize..(to - offset) as usize]

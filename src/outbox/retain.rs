@@ -30,6 +30,8 @@ pub(super) const STEP_DISTRUST: Duration = Duration::from_secs(3600);
 /// Of `max_bytes`: each of set-aside segments with nothing left to send, and quarantined values.
 const ASIDE_SHARE: u64 = 20;
 const MAX_DEPTH: u32 = 4;
+/// Between looks at what is owed, at the bounds of what was set aside and at the quota.
+const SURVEY_EVERY: Duration = Duration::from_secs(60);
 
 impl Outbox {
     /// Bytes on disk of everything in the directory, as last seen.
@@ -221,14 +223,17 @@ impl Outbox {
     pub fn maintain(&mut self, now: Now) -> Vec<Loss> {
         self.retry(now);
         self.drop_aged(now);
-        if now.mono.saturating_sub(self.last_save) >= self.options.save_every {
+        if now.mono.saturating_sub(self.last_survey) >= SURVEY_EVERY.min(self.options.save_every) {
+            self.last_survey = now.mono;
             if !self.owed.is_empty() && !self.is_broken() {
                 drop(self.append(&[], now).map(|appended| self.fresh_losses.extend(appended.losses)));
             }
-            if self.unsaved {
-                self.save_or_say(now);
+            if now.mono.saturating_sub(self.last_save) >= self.options.save_every {
+                self.last_save = now.mono;
+                if self.unsaved {
+                    self.save_or_say(now);
+                }
             }
-            self.last_save = now.mono;
             self.keep_within_bounds();
         }
         self.take_losses()

@@ -58,6 +58,7 @@ pub struct Outbox {
     /// Something changed since the last save.
     pub(super) unsaved: bool,
     pub(super) last_save: Duration,
+    pub(super) last_survey: Duration,
     pub(super) last_maintained: Option<Now>,
     /// The wall clock stepped: ages are not judged before this (monotonic).
     pub(super) ages_from: Duration,

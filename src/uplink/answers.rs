@@ -158,10 +158,11 @@ impl Uplink {
     /// The broker has the message: that settles it, or makes it wait for a hub. Returns the losses that it settles.
     fn settle_at_level(&mut self, data: &Data, token: u64) -> Vec<Loss> {
         if self.standard.is_hub() {
-            data.chunks.iter().for_each(|c| self.delivery.taken(data.epoch, c.clone()));
+            data.stretches().into_iter().for_each(|seqs| self.delivery.taken(data.epoch, seqs));
             return self.losses.told(token);
         }
-        let settled: RangeSet = data.chunks.iter().flat_map(|c| self.delivery.settle(data.epoch, c.clone())).collect();
+        let settled: RangeSet =
+            data.stretches().into_iter().flat_map(|seqs| self.delivery.settle(data.epoch, seqs)).collect();
         self.heartbeat.settled(data.records());
         if !settled.is_empty() {
             self.out.push_back(Action::Settle { epoch: data.epoch, seqs: settled });
@@ -189,7 +190,7 @@ impl Uplink {
     /// Back to pending. What was loaded meanwhile is newer and is loaded again: the oldest goes first.
     fn release(&mut self, data: &Data, token: u64) {
         self.loader.clear();
-        data.chunks.iter().for_each(|c| self.delivery.release(data.epoch, c.clone()));
+        data.stretches().into_iter().for_each(|seqs| self.delivery.release(data.epoch, seqs));
         self.losses.release(token);
     }
 

@@ -1,8 +1,8 @@
 //! The history lane: load the oldest pending chunks, pack them into one paced message at a time.
 //!
-//! At most one load is outstanding and one load's chunks are held. Each reason to wait is either an input
-//! that will come (an answer, a load) or a time, which is noted in `history_wake`; there is no third, so
-//! the lane neither spins nor sleeps for ever.
+//! At most one load is outstanding, asked for while another's chunks are still held: reading and sending overlap.
+//! Each reason to wait is either an input that will come (an answer, a load) or a time, which is noted in
+//! `history_wake`; there is no third, so the lane neither spins nor sleeps for ever.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::io::{Action, Settings};
 use super::losses::LOSSES_PER_MESSAGE;
-use super::message::Envelope;
+use super::message::{Envelope, packet_size};
 use super::suspects::Group;
 use super::window::{Data, Route, Window};
 use super::{UNREADABLE_RETRY, Uplink};
@@ -36,6 +36,8 @@ pub struct Loader {
     given_up_at: Duration,
     retry_at: Option<Duration>,
     chunks: VecDeque<Chunk>,
+    /// Something older is free again: what is asked for does not follow what is held, and is not kept.
+    void: bool,
 }
 
 impl Loader {
@@ -49,9 +51,17 @@ impl Loader {
         }
     }
 
-    /// Forgets the chunks; they can be loaded again.
+    /// Forgets the chunks, and those that are under way; they can be loaded again.
     pub fn clear(&mut self) {
         self.chunks.clear();
+        self.void = self.asked.is_some();
+    }
+
+    fn ask(&mut self, epoch: u64, range: RangeInclusive<u64>, max_bytes: usize, now: Duration) -> Action {
+        self.asked = Some((epoch, range.clone()));
+        self.given_up_at = now + LOAD_TIMEOUT;
+        self.void = false;
+        Action::Load { epoch, range, max_bytes }
     }
 }
 
@@ -81,6 +91,9 @@ impl Uplink {
         }
         if !self.suspects.is_empty() && !self.suspects_may_go(now.mono) {
             return None;
+        }
+        if let Some(load) = self.read_ahead(now.mono) {
+            return Some(load);
         }
         loop {
             match self.next_history(now.mono) {
@@ -176,14 +189,26 @@ impl Uplink {
                 self.history_wake = self.loader.retry_at;
                 Next::Wait
             }
-            Some((epoch, range)) => {
-                self.loader.asked = Some((epoch, range.clone()));
-                self.loader.given_up_at = now + LOAD_TIMEOUT;
-                Next::Load(Action::Load { epoch, range, max_bytes: self.load_bytes() })
-            }
+            Some((epoch, range)) => Next::Load(self.loader.ask(epoch, range, self.load_bytes(), now)),
             None if self.losses_may_go(now) => Next::Losses,
             None => Next::Wait,
         }
+    }
+
+    /// What follows the held chunks, while no more than one load of them is held.
+    fn read_ahead(&mut self, now: Duration) -> Option<Action> {
+        let loader = &self.loader;
+        let last = loader.chunks.back()?;
+        let idle = loader.asked.is_none() && loader.retry_at.is_none_or(|at| at <= now);
+        let ordinary = self.suspects.is_empty() && self.history_gate.is_open();
+        let max_bytes = self.load_bytes();
+        if !idle || !ordinary || loader.bytes() > max_bytes || loader.chunks.len() > MAX_CHUNKS / 2 {
+            return None;
+        }
+        let (epoch, free) = self.delivery.oldest_free()?;
+        let next = last.last() + 1;
+        (epoch == last.epoch && free.contains(&next))
+            .then(|| self.loader.ask(epoch, next..=*free.end(), max_bytes, now))
     }
 
     fn load_bytes(&self) -> usize {
@@ -191,7 +216,7 @@ impl Uplink {
         if !self.suspects.is_empty() {
             most
         } else if self.history_gate.is_open() {
-            self.batch.bytes().min(most)
+            self.squeeze.stored(self.batch.bytes().min(most))
         } else {
             1
         }
@@ -231,14 +256,16 @@ impl Uplink {
             self.losses.to_send(envelope.fitting_losses(LOSSES_PER_MESSAGE, rest))
         };
         let overhead = envelope.overhead(losses.len());
-        let target = if suspect { limit } else { self.load_bytes().min(limit) };
-        let chunks = self.batch_chunks(&head, target.saturating_sub(overhead));
+        let chunks = self.batch_chunks(&head, self.load_bytes().saturating_sub(overhead));
         let maps: usize = chunks.iter().map(|c| c.maps.len()).sum();
-        if overhead + maps <= limit && !self.window.fits_history(overhead + maps, self.room()) {
+        let expected = self.squeeze.wire(overhead + maps);
+        if expected <= limit && !self.window.fits_history(expected, self.room()) {
             return Step::Wait;
         }
         match envelope.encode_within(&losses, &chunks, limit) {
             Ok((payload, n)) => {
+                let maps: usize = chunks[..n].iter().map(|c| c.maps.len()).sum();
+                self.squeeze.seen(overhead + maps, packet_size(&envelope.topic, payload.len()));
                 let data = Data { losses, suspect, ..Data::new(Route::History, head.epoch, &chunks[..n]) };
                 self.send_history(data, envelope, payload, now)
             }
@@ -290,7 +317,7 @@ impl Uplink {
     }
 
     fn send_history(&mut self, data: Data, envelope: Envelope<'_>, payload: Vec<u8>, now: Now) -> Step {
-        let bytes = super::message::packet_size(&envelope.topic, payload.len());
+        let bytes = packet_size(&envelope.topic, payload.len());
         if !self.window.fits_history(bytes, self.room()) {
             return Step::Wait;
         }
@@ -327,8 +354,8 @@ impl Uplink {
         if let Some(first) = chunks.first().filter(|c| self.delivery.oldest_unsettled() == Some((epoch, c.first))) {
             self.oldest = first_time(first).map(|ts| (epoch, first.first, ts));
         }
-        if self.link.up().is_some() {
-            self.loader.chunks = chunks.into();
+        if self.link.up().is_some() && !std::mem::take(&mut self.loader.void) {
+            self.loader.chunks.extend(chunks);
             self.loader.chunks.truncate(MAX_CHUNKS);
         }
     }

@@ -177,6 +177,14 @@ pub enum Encoding {
     Json,
 }
 
+/// What history payloads go through beside; a build without feature `zstd` sends them plain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    #[default]
+    None,
+    Zstd,
+}
+
 /// What a PUBACK "no matching subscribers" (0x10) means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Unheard {
@@ -216,6 +224,7 @@ pub struct Settings {
     /// The `meta` document as published; empty: none.
     pub meta: Vec<u8>,
     pub encoding: Encoding,
+    pub compression: Compression,
     pub unheard: Unheard,
     pub level: Level,
     /// What the outbox remembers of hubs.
@@ -245,6 +254,7 @@ impl Settings {
             urls: Vec::new(),
             meta: Vec::new(),
             encoding: Encoding::default(),
+            compression: Compression::default(),
             unheard: Unheard::default(),
             level: Level::default(),
             hub: HubMemory::default(),

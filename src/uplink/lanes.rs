@@ -130,7 +130,7 @@ impl Uplink {
     /// Claims what is in the message and hands it over.
     pub(super) fn send_data(&mut self, data: Data, topic: Topic, payload: Vec<u8>, now: Duration) -> Action {
         let token = self.new_token();
-        data.chunks.iter().for_each(|c| self.delivery.claim(data.epoch, c.clone()));
+        data.stretches().into_iter().for_each(|seqs| self.delivery.claim(data.epoch, seqs));
         self.losses.sent(&data.losses, token);
         self.gate(&data.route).sent(token);
         let bytes = packet_size(&topic, payload.len());

@@ -3,12 +3,12 @@
 //! The only caller of the wire encoder on this side, and the one place that knows what a packet weighs
 //! beside its payload.
 
-use super::io::{Encoding, Settings};
+use super::io::{Compression, Encoding, Settings};
 use crate::clock::Now;
 use crate::record::ClockContext;
 use crate::wire::{
-    BatchHeader, CONTENT_TYPE_JSON, CONTENT_TYPE_MSGPACK, Chunk, Lane, Loss, Topic, batch_overhead, encode_batch,
-    transcode_json,
+    BatchHeader, CONTENT_TYPE_JSON, CONTENT_TYPE_MSGPACK, Chunk, Lane, Loss, Topic, batch_overhead, compress,
+    encode_batch, transcode_json,
 };
 
 /// Fixed header, packet id, topic length, and the properties that every data message has (content type).
@@ -80,10 +80,17 @@ impl Envelope<'_> {
 
     fn encode(&self, losses: &[Loss], chunks: &[Chunk]) -> Result<Vec<u8>, String> {
         let payload = encode_batch(&self.header(), losses, chunks);
-        match self.settings.encoding {
-            Encoding::Msgpack => Ok(payload),
-            Encoding::Json => transcode_json(&payload).map_err(|e| format!("it cannot be written as JSON: {e}")),
-        }
+        let payload = match self.settings.encoding {
+            Encoding::Msgpack => payload,
+            Encoding::Json => transcode_json(&payload).map_err(|e| format!("it cannot be written as JSON: {e}"))?,
+        };
+        let frame = if self.may_be_compressed() { compress(&payload) } else { None };
+        Ok(frame.unwrap_or(payload))
+    }
+
+    /// Live messages are small, and read by the simplest of subscribers.
+    fn may_be_compressed(&self) -> bool {
+        self.lane == Lane::History && self.settings.compression == Compression::Zstd
     }
 }
 

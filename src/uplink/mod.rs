@@ -27,6 +27,7 @@ mod pacing;
 mod patience;
 pub mod reasons;
 mod report;
+mod squeeze;
 mod subscription;
 mod suspects;
 #[cfg(test)]
@@ -40,10 +41,12 @@ use std::time::Duration;
 
 pub use commands::Ticket;
 pub use io::{
-    Action, CloseReason, Encoding, EpochView, Input, Limits, Message, Pace, Settings, Severity, Unheard, Will,
+    Action, CloseReason, Compression, Encoding, EpochView, Input, Limits, Message, Pace, Settings, Severity, Unheard,
+    Will,
 };
 pub use level::{HubMemory, Level};
 pub use live::LIVE_BYTES;
+pub use squeeze::MAX_STORED;
 
 use crate::clock::Now;
 use crate::record::ClockContext;
@@ -61,14 +64,16 @@ use link::{Link, State as LinkState};
 use live::LiveQueue;
 use losses::Losses;
 use pacing::{BatchSize, TokenBucket};
+use squeeze::Squeeze;
 use subscription::Subscription;
 use suspects::Suspects;
 use window::{Room, Route, Window};
 
 /// P5: bytes that an uplink with default settings may hold, whatever the backlog: 64 KiB of waiting live
-/// chunks, 64 KiB of loaded history, one message being built (64 KiB, three times that as JSON), and seqs:
+/// chunks, two loads of 64 KiB of history, one message being built (64 KiB, three times that as JSON), and seqs:
 /// 4,096 pending ranges, 2,048 resting suspects, 1,024 losses and a window's bookkeeping, at most 512 KiB together.
-pub const MEMORY_CEILING: usize = (64 + 64 + 4 * 64 + 512) << 10;
+/// Compression, which is off by default, doubles the loads and the message: [`squeeze::MAX_STORED`].
+pub const MEMORY_CEILING: usize = (64 + 2 * 64 + 4 * 64 + 512) << 10;
 
 /// Brokers with a smaller packet limit than any stored value needs would otherwise starve the window.
 const MIN_IN_FLIGHT_BYTES: usize = 32 << 10;
@@ -122,6 +127,7 @@ pub struct Uplink {
     history_gate: Gate,
     bucket: TokenBucket,
     batch: BatchSize,
+    squeeze: Squeeze,
     loader: Loader,
     suspects: Suspects,
     /// Since when suspects wait for live data in flight to be answered.
@@ -165,6 +171,7 @@ impl Uplink {
         Self {
             link: Link::new(settings.urls.len(), settings.reconnect),
             bucket: TokenBucket::new(settings.pace),
+            squeeze: Squeeze::new(settings.compression),
             standard: Standard::new(settings.level, settings.hub),
             settings: Arc::new(settings),
             subscription: Subscription::default(),

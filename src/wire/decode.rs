@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, SeqAccess, Visitor};
 
 use super::topic::check_level;
-use super::{Envelope, Loss, VERSION, scan};
+use super::{Envelope, Loss, VERSION, frame, scan};
 use crate::record::strict::{Object, Uint};
 
 /// What one message may cost. Bytes are counted after decompression too.
@@ -45,7 +45,7 @@ impl DecodeError {
     }
 }
 
-/// Sniffs MessagePack, JSON or zstd of either (zstd with feature `hub` only) and decodes.
+/// Sniffs MessagePack, JSON or zstd of either (zstd with feature `zstd` only) and decodes.
 ///
 /// Besides the shape it checks that `v` is 1, that host and site are topic levels, that seqs count from 1 and that
 /// each loss ends where it starts or later. Unknown fields are ignored.
@@ -85,8 +85,8 @@ impl<'a> Plain<'a> {
         if payload.len() > limits.max_bytes {
             return Err(DecodeError::TooLarge(payload.len(), limits.max_bytes));
         }
-        if payload.starts_with(&ZSTD_MAGIC) {
-            return Self::checked(Cow::Owned(decompress(payload, limits.max_bytes)?), limits);
+        if payload.starts_with(&frame::MAGIC) {
+            return Self::checked(Cow::Owned(frame::decompress(payload, limits.max_bytes)?), limits);
         }
         Self::checked(Cow::Borrowed(payload), limits)
     }
@@ -143,31 +143,6 @@ impl<'a> Plain<'a> {
 
 /// `rmp_serde` counts a level more than there are containers, and takes one for a value read twice.
 const DEPTH_SLACK: usize = 4;
-
-const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
-
-/// A window of at most 8 MiB, which every encoder keeps to unless told otherwise.
-#[cfg(feature = "hub")]
-const ZSTD_WINDOW_LOG: u32 = 23;
-
-#[cfg(feature = "hub")]
-fn decompress(payload: &[u8], max_bytes: usize) -> Result<Vec<u8>, DecodeError> {
-    use std::io::Read;
-    let bad = |e: std::io::Error| DecodeError::Malformed(format!("zstd: {e}"));
-    let mut decoder = zstd::stream::read::Decoder::with_buffer(payload).map_err(bad)?;
-    decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(bad)?;
-    let mut plain = Vec::new();
-    decoder.take(max_bytes as u64 + 1).read_to_end(&mut plain).map_err(bad)?;
-    if plain.len() > max_bytes {
-        return Err(DecodeError::TooLarge(plain.len(), max_bytes));
-    }
-    Ok(plain)
-}
-
-#[cfg(not(feature = "hub"))]
-fn decompress(_: &[u8], _: usize) -> Result<Vec<u8>, DecodeError> {
-    Err(DecodeError::malformed("it is compressed with zstd, which this build cannot read"))
-}
 
 /// `serde_json` has a bound of its own (128); ours is tighter and one for all forms.
 fn check_json_depth(text: &[u8], max_depth: usize) -> Result<(), DecodeError> {

@@ -7,6 +7,7 @@ mod chunk;
 mod control;
 mod decode;
 mod envelope;
+mod frame;
 mod payload;
 mod scan;
 #[cfg(feature = "schema")]
@@ -19,6 +20,7 @@ pub use chunk::Chunk;
 pub use control::{Ack, Command, HubState, Reply};
 pub use decode::{DecodeError, DecodeLimits, decode_envelope};
 pub use envelope::{Envelope, Lane, Loss, LossReason};
+pub use frame::{COMPRESSES, compress};
 pub use payload::{
     EVENT_NAME, MAX_ACK_RANGES, MAX_ID, MAX_PENDING, MAX_PROBLEMS, MAX_STATUS_LOSSES, Payload, StatusMessage,
     decode_event, decode_payload, decode_status, encode_payload,

@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::agent::Agent;
-use crate::support::hub::{Hub, replies};
 use crate::support::lab::Lab;
 use crate::support::mosquitto::Mosquitto;
 use crate::support::oracle::{gaps, newest};
+use crate::support::scripted_hub::{ScriptedHub, replies};
 use crate::support::witness::Witness;
 use crate::support::{PATIENCE, pass_time, tail_of, wait_until};
 
@@ -67,7 +67,7 @@ fn what_the_broker_drops_for_an_absent_subscriber_comes_again_once_the_hub_asks(
     let lab = Lab::new();
     let mut broker = Mosquitto::absent(&lab, "broker");
     broker.set("max_queued_messages", QUEUE);
-    let hub = Hub::new(&lab, "edge-01");
+    let hub = ScriptedHub::new(&lab, "edge-01");
     broker.up();
     let mut witness = Witness::start(&lab, broker.port, "edge-01");
     let mut agent = Agent::new(&lab, "edge-01", broker.port);
@@ -122,7 +122,7 @@ fn what_the_broker_drops_for_an_absent_subscriber_comes_again_once_the_hub_asks(
 fn at_level_hub_a_restart_sends_again_what_no_hub_acknowledged_and_the_level_stays() {
     let lab = Lab::new();
     let mut broker = Mosquitto::absent(&lab, "broker");
-    let hub = Hub::new(&lab, "edge-01");
+    let hub = ScriptedHub::new(&lab, "edge-01");
     broker.up();
     let mut witness = Witness::start(&lab, broker.port, "edge-01");
     let mut agent = Agent::new(&lab, "edge-01", broker.port);
@@ -164,7 +164,7 @@ fn at_level_hub_a_restart_sends_again_what_no_hub_acknowledged_and_the_level_sta
 fn commands_are_answered_and_nothing_but_the_three_is_done() {
     let lab = Lab::new();
     let mut broker = Mosquitto::absent(&lab, "broker");
-    let hub = Hub::new(&lab, "edge-01");
+    let hub = ScriptedHub::new(&lab, "edge-01");
     broker.up();
     let mut witness = Witness::start(&lab, broker.port, "edge-01");
     let mut agent = Agent::new(&lab, "edge-01", broker.port);

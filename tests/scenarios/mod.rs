@@ -7,6 +7,7 @@ mod agent_kills;
 mod broken_links;
 mod broker_config;
 mod broker_outages;
+mod compressed;
 mod full_disk;
 mod hubs;
 mod live_first;

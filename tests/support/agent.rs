@@ -18,6 +18,8 @@ pub struct Setup {
     pub identity: Option<Identity>,
     pub outbox: PathBuf,
     pub max_bytes: String,
+    /// Further lines of `[broker]`.
+    pub broker: String,
     /// Further lines of `[uplink]`.
     pub uplink: String,
     /// Whether this host's own metrics are collected too.
@@ -48,6 +50,7 @@ impl Agent {
             identity: Some(lab.client(host)),
             outbox: dir.join("outbox"),
             max_bytes: "64MiB".to_owned(),
+            broker: String::new(),
             uplink: String::new(),
             default_collectors: false,
             collectors: trickle(&dir),
@@ -166,9 +169,10 @@ impl Agent {
     }
 
     fn config(&self) -> String {
-        let Setup { host, url, ca, identity, outbox, max_bytes, uplink, default_collectors, collectors } = &self.setup;
+        let Setup { host, url, ca, identity, outbox, max_bytes, broker, uplink, default_collectors, collectors } =
+            &self.setup;
         let mut text = format!(
-            "[host]\nid = {host:?}\nsite = \"lab\"\n\n[broker]\nurl = {url:?}\nca = {ca:?}\nkeep_alive = \"10s\"\n"
+            "[host]\nid = {host:?}\nsite = \"lab\"\n\n[broker]\nurl = {url:?}\nca = {ca:?}\nkeep_alive = \"10s\"\n{broker}"
         );
         if let Some(Identity { cert, key }) = identity {
             write!(text, "cert = {cert:?}\nkey = {key:?}\n").expect("a String takes all");

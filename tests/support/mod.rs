@@ -8,7 +8,6 @@ pub mod agent;
 pub mod child;
 pub mod crash_disk;
 pub mod front;
-pub mod hub;
 pub mod lab;
 pub mod mosquitto;
 pub mod oracle;
@@ -16,6 +15,7 @@ pub mod proxy;
 pub mod python;
 pub mod random;
 pub mod scripted_broker;
+pub mod scripted_hub;
 pub mod tail;
 pub mod witness;
 
@@ -38,7 +38,7 @@ pub fn root() -> PathBuf {
 
 /// An interpreter for the tools.
 pub fn python() -> Command {
-    let mut command = Command::new(python::with_modules(&["msgpack", "paho.mqtt.client"]));
+    let mut command = Command::new(python::with_modules(&["msgpack", "paho.mqtt.client", "zstandard"]));
     // A clean clone stays clean.
     command.arg("-B");
     command

@@ -85,6 +85,8 @@ pub struct Received {
     pub others: Vec<(String, String)>,
     pub malformed: Vec<String>,
     pub subscriptions: usize,
+    /// Of each message that was a zstd frame: topic, bytes, bytes inside.
+    pub frames: Vec<(String, u64, u64)>,
     /// Hosts other than this one that were heard.
     pub strangers: BTreeSet<String>,
 }
@@ -101,6 +103,7 @@ impl Received {
             others: Vec::new(),
             malformed: Vec::new(),
             subscriptions: 0,
+            frames: Vec::new(),
             strangers: BTreeSet::new(),
         }
     }
@@ -134,6 +137,10 @@ impl Received {
                 }
                 ["S", topic, payload] => self.others.push((topic.to_owned(), payload.to_owned())),
                 ["C", _] => self.subscriptions += 1,
+                ["Z", topic, bytes, inside] => {
+                    let number = |text: &str| text.parse().expect("a size");
+                    self.frames.push((topic.to_owned(), number(bytes), number(inside)));
+                }
                 _ => self.malformed.push(line),
             }
         }

@@ -13,5 +13,7 @@ pub fn with_modules(modules: &[&str]) -> &'static str {
             Err(error) => reasons += &format!("{python}: {error}\n"),
         }
     }
-    panic!("no Python 3 with {modules:?}: install python3-msgpack and python3-paho-mqtt.\n{reasons}");
+    panic!(
+        "no Python 3 with {modules:?}: install python3-msgpack, python3-paho-mqtt and python3-zstandard.\n{reasons}"
+    );
 }

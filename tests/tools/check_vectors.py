@@ -1,12 +1,14 @@
 """Usage: check_vectors.py <directory>
 
 Decodes every *.msgpack with Python's msgpack library and compares it, kinds included, with the *.json of its name.
+What is in a *.zst must be the file that it is named after.
 """
 import json
 import pathlib
 import sys
 
 import msgpack
+import zstandard
 
 
 def difference(one, other, path="$"):
@@ -41,6 +43,9 @@ def main(directory):
         where = difference(binary, text)
         if where:
             problems.append(f"{file.name}: {where}")
+    for frame in sorted(pathlib.Path(directory).glob("*.zst")):
+        if zstandard.decompress(frame.read_bytes()) != frame.with_suffix("").read_bytes():
+            problems.append(f"{frame.name}: holds another message")
     if problems:
         sys.exit("\n".join(problems))
     print(f"{len(files)} vectors agree")

@@ -5,11 +5,25 @@ would agree with its mistakes.
 """
 
 import msgpack
+import zstandard
+
+FRAME = b"\x28\xb5\x2f\xfd"
+
+
+def plain(payload):
+    """What is in the zstd frame, if it is one. Raises ValueError when that is broken."""
+    if payload[:4] != FRAME:
+        return payload
+    try:
+        return zstandard.decompress(payload)
+    except zstandard.ZstdError as error:
+        raise ValueError(f"not a zstd frame: {error}") from error
 
 
 def split(payload):
     """(header dict without records, [(record dict, its raw bytes)]). Raises ValueError when it is no envelope."""
     unpacker = msgpack.Unpacker(raw=False, strict_map_key=True, max_buffer_size=0)
+    payload = plain(payload)
     unpacker.feed(payload)
     try:
         head, records = {}, []

@@ -6,6 +6,7 @@ One line per event in the output file, flushed before the message is acknowledge
   L <host> <epoch> <from> <to|-> <count> <reason>
   S <topic> <payload as hex>             status, meta, event and everything else below v1/
   C <session present: 0|1>               subscribed (again)
+  Z <topic> <bytes> <bytes inside>       the message was a zstd frame; its content follows
   X <topic> <what is wrong with it>
 Keeps one session for as long as it runs and comes back by itself. Ends on SIGTERM.
 """
@@ -58,6 +59,8 @@ class Witness:
         except (ValueError, KeyError, TypeError) as error:
             self.note("X", publish.topic, error)
             return
+        if publish.payload.startswith(envelope.FRAME):
+            self.note("Z", publish.topic, len(publish.payload), len(envelope.plain(publish.payload)))
         for record, raw in records:
             self.note("R", host, head["epoch"], record["seq"], head["lane"], raw.hex())
         for loss in head.get("losses", ()):

@@ -260,6 +260,9 @@ impl Mood {
 
 /// Reads a data message. The chunks' bytes must be those of the outbox, to the last.
 pub fn parse(payload: &[u8], outbox: &SimOutbox, thorough: bool) -> Result<Parsed, String> {
+    if payload.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        return parse(&zstd::decode_all(payload).map_err(|e| e.to_string())?, outbox, thorough);
+    }
     if payload.first() == Some(&b'{') {
         return parse_decoded(payload, outbox);
     }

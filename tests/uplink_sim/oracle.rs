@@ -6,15 +6,16 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use holdover::ranges::RangeSet;
-use holdover::uplink::{Limits, Pace, Unheard};
+use holdover::uplink::{Compression, Limits, Pace, Unheard};
 use holdover::wire::Loss;
 
 use super::broker::Parsed;
 
 pub type Check = Result<(), String>;
 
-/// A full live queue and one load.
-const RECORDS_HELD: usize = 128 << 10;
+/// A full live queue and two loads, which are twice as large where batches are compressed.
+const RECORDS_HELD: usize = 192 << 10;
+const RECORDS_HELD_COMPRESSED: usize = 320 << 10;
 
 /// Of an epoch that is over, what no hub acknowledges may be sent again after this.
 const RECHECK: Duration = Duration::from_secs(600);
@@ -315,8 +316,9 @@ impl Oracle {
         })
     }
 
-    pub fn memory(&self, held: usize) -> Check {
-        ensure(held <= RECORDS_HELD, || format!("memory: {held} bytes of records held"))
+    pub fn memory(&self, held: usize, compression: Compression) -> Check {
+        let most = if compression == Compression::Zstd { RECORDS_HELD_COMPRESSED } else { RECORDS_HELD };
+        ensure(held <= most, || format!("memory: {held} bytes of records held"))
     }
 
     /// The machine was woken by its own timer.

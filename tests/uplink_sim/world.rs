@@ -8,7 +8,7 @@ use holdover::clock::Now;
 use holdover::ranges::RangeSet;
 use holdover::uplink::backoff::Rng;
 use holdover::uplink::{
-    Action, CloseReason, Encoding, HubMemory, Input, Level, Message, Pace, Settings, Unheard, Uplink,
+    Action, CloseReason, Compression, Encoding, HubMemory, Input, Level, Message, Pace, Settings, Unheard, Uplink,
 };
 use holdover::wire::{Ack, Chunk, Command, Loss, LossReason, Status, TopicScheme, encode_payload};
 
@@ -119,6 +119,9 @@ impl World {
     pub fn new(seed: u64, fault: Option<Fault>) -> Self {
         let mut rng = Rng::new(seed);
         let mut settings = settings(&mut rng);
+        if seed % 4 == 1 {
+            settings.compression = Compression::Zstd;
+        }
         let hub = (rng.below(2) == 0).then(|| SimHub::new(&mut rng));
         if hub.is_some() && rng.below(2) == 0 {
             settings.level = Level::Hub;
@@ -537,7 +540,7 @@ impl World {
             }
             self.carry_out(action)?;
         }
-        self.oracle.memory(self.machine.uplink.held_bytes())?;
+        self.oracle.memory(self.machine.uplink.held_bytes(), self.settings.compression)?;
         self.oracle.quiet(self.machine.next_wake(self.now), self.now)
     }
 

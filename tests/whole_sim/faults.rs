@@ -36,6 +36,10 @@ impl World {
             }
             Befalls::CleanStop => {}
             Befalls::BrokerCrash => self.broker_crashes(),
+            Befalls::HubCrash => {
+                self.hub.crash(self.hub_clock());
+                self.hub_leaves(while_);
+            }
             Befalls::HubLeaves => self.hub_leaves(while_),
             Befalls::WallStep => self.wall_ms += self.rng.below(2_000_000_000) as i64 - 1_000_000_000,
             Befalls::DiskFails => {

@@ -1,14 +1,15 @@
 //! The hub: the shipped reading and tracking, a ledger that keeps what was committed, acknowledgements and questions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use holdover::clock::Now;
 use holdover::hub::read::{Message, read};
 use holdover::hub::tracker::{Gap, GapState, Tracker};
 use holdover::ranges::RangeSet;
-use holdover::wire::{Ack, DecodeLimits, Lane, Loss, VERSION};
+use holdover::wire::{Ack, DecodeLimits, Lane, Loss, LossReason, VERSION};
 
+const HOST: &str = "host";
 /// Questions at one heartbeat.
 const ASKS: usize = 8;
 
@@ -30,6 +31,8 @@ pub struct Hub {
     pub durable: Ledger,
     draft: Ledger,
     touched: Vec<u64>,
+    /// Epochs of which everything is expected.
+    expected: BTreeSet<u64>,
     /// Messages in the draft.
     pub uncommitted: usize,
 }
@@ -46,6 +49,7 @@ impl Hub {
         match message.map_err(|bad| format!("read: {}", bad.reason))? {
             Some(Message::Data { envelope, proof, .. }) => {
                 let seqs: Vec<u64> = envelope.records.iter().map(|record| record.seq).collect();
+                self.expect_all(envelope.epoch, now);
                 let lane = if proof { Lane::Live } else { Lane::History };
                 self.tracker.declare(&envelope.host, &envelope.losses);
                 self.tracker.observe(&envelope.host, envelope.epoch, &seqs, lane, now);
@@ -55,6 +59,7 @@ impl Hub {
                 Ok(Vec::new())
             }
             Some(Message::Online(status)) => {
+                self.expect_all(status.epoch, now);
                 self.tracker.heartbeat(&status.host, &status, retain, now);
                 self.losses(&status.losses);
                 let gaps = self.tracker.gaps(&status.host).into_iter();
@@ -62,6 +67,30 @@ impl Hub {
                 Ok(confirmed.take(ASKS).map(|gap| (gap.epoch, gap.seqs)).collect())
             }
             _ => Ok(Vec::new()),
+        }
+    }
+
+    /// A hub with a ledger lacks everything that it does not have, not only what came since it listens.
+    fn expect_all(&mut self, epoch: u64, now: Now) {
+        if self.expected.insert(epoch) {
+            self.tracker.observe(HOST, epoch, &[0], Lane::Live, now);
+        }
+    }
+
+    /// What was not committed is gone; what was is remembered.
+    pub fn crash(&mut self, now: Now) {
+        self.draft.clone_from(&self.durable);
+        self.touched.clear();
+        (self.tracker, self.expected) = Default::default();
+        for (epoch, account) in self.durable.clone() {
+            self.expect_all(epoch, now);
+            for range in account.seen.iter() {
+                self.tracker.observe(HOST, epoch, &range.collect::<Vec<_>>(), Lane::History, now);
+            }
+            let open = account.open.map(|from| (from, None));
+            let closed = account.declared.iter().map(|range| (*range.start(), Some(*range.end())));
+            let loss = |(from, to)| Loss { epoch, from, to, count: 0, reason: LossReason::Other, t0: 0, t1: 0 };
+            self.tracker.declare(HOST, &closed.chain(open).map(loss).collect::<Vec<_>>());
         }
     }
 
@@ -97,7 +126,7 @@ impl Hub {
 
     /// What it lacks by its own account, pending or not.
     pub fn gaps(&self) -> Vec<Gap> {
-        self.tracker.gaps("host")
+        self.tracker.gaps(HOST)
     }
 
     /// Every seq that it has, or knows to be lost.

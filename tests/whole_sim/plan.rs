@@ -105,13 +105,13 @@ impl World {
         let jobs = jobs(&mut rng);
         let host = Host { settings: settings(&mut rng), options: options(&mut rng), jobs, fault };
         let period = |job: &Job| if let Schedule::Every(period) = job.schedule { Some(period) } else { None };
-        let faulty = Duration::from_secs(15 + rng.below(75));
+        let faulty = Duration::from_secs(8 + rng.below(42));
         let plan = Plan {
             periods: host.jobs.iter().map(period).collect(),
             fat: [60, 200, 1_500, 9_000][rng.below(4) as usize],
             synced: rng.below(3) != 0,
             any_size: rng.below(4) != 0,
-            end: faulty + Duration::from_secs(rng.below(15)),
+            end: faulty + Duration::from_secs(rng.below(8)),
         };
         let (disk, seen) = (SimDisk::new(), Shared::<Watch>::default());
         disk.world().ignores_sync = fault == Some(Fault::NoFsync);
@@ -182,7 +182,8 @@ impl World {
                 3..5 => Befalls::Crash(Crash::Kill, syncs),
                 5 => Befalls::CleanStop,
                 6..8 => Befalls::BrokerCrash,
-                8..12 => Befalls::HubLeaves,
+                8..10 => Befalls::HubCrash,
+                10..12 => Befalls::HubLeaves,
                 12 => Befalls::WallStep,
                 13 => Befalls::DiskFails,
                 14 => Befalls::DiskFull,

@@ -55,6 +55,7 @@ pub enum Befalls {
     Crash(Crash, u64),
     CleanStop,
     BrokerCrash,
+    HubCrash,
     HubLeaves,
     WallStep,
     DiskFails,
@@ -246,7 +247,7 @@ impl World {
             }
             self.carry_out(action)?;
         }
-        self.oracle.memory(self.agent.machine.uplink.held_bytes())?;
+        self.oracle.memory(self.agent.machine.uplink.held_bytes(), self.agent.settings.compression)?;
         if self.stopping && self.agent.machine.uplink.is_stopped() {
             return self.stopped();
         }

@@ -101,6 +101,58 @@ fn a_panic_in_a_collector_is_its_record_and_the_next_run_happens() {
     assert_eq!((account.runs, account.failed, account.missed), (2, 1, 0));
 }
 
+/// Its source is missing, then there, then missing again, two runs each.
+static FLEETING: CollectorSpec =
+    CollectorSpec { name: "fleeting", build: |_| Ok(Box::new(Fleeting { runs: 0 })), ..BROKEN };
+
+struct Fleeting {
+    runs: u32,
+}
+
+impl Collector for Fleeting {
+    fn collect(&mut self, _: &Context<'_>, out: &mut Points) -> Result<(), RunError> {
+        self.runs += 1;
+        if matches!(self.runs, 3 | 4) {
+            out.add("fleeting").uint("runs", u64::from(self.runs));
+            return Ok(());
+        }
+        Err(RunError::new(ErrorKind::Unsupported, "there is none here"))
+    }
+}
+
+#[test]
+fn a_source_that_the_host_lacks_is_recorded_once_each_time_it_goes() {
+    let built = (FLEETING.build)(&Params::default()).unwrap();
+    let mut collecting = collecting(Source::Builtin { spec: &FLEETING, collector: built });
+    let mut made = Vec::new();
+    for run in 1..=6 {
+        let runs = collecting.poll(&at(run * 10), &AgentFigures::default());
+        made.push(runs.first().map(|run| run.points[0].error.is_some()));
+        let says = account(&collecting).last_error;
+        assert_eq!(says.as_deref(), (!matches!(run, 3 | 4)).then_some("there is none here"), "run {run}");
+    }
+    assert_eq!(made, [Some(true), None, Some(false), Some(false), Some(true), None]);
+    let account = account(&collecting);
+    assert_eq!((account.runs, account.failed, account.silent, account.missed), (6, 2, 2, 0), "six were due");
+}
+
+#[test]
+fn only_a_whole_run_without_a_source_is_kept_quiet() {
+    let error = |kind, tags: &[(&'static str, &'static str)]| Point {
+        ts: 0,
+        mono: 0,
+        name: "x".into(),
+        tags: tags.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect(),
+        fields: BTreeMap::new(),
+        error: Some(RunError::new(kind, "why")),
+    };
+    assert_eq!(absence(&[error(ErrorKind::Unsupported, &[])]), Some("why"));
+    assert_eq!(absence(&[error(ErrorKind::Parse, &[])]), None);
+    assert_eq!(absence(&[error(ErrorKind::Unsupported, &[("device", "sdz")])]), None, "it was asked for by name");
+    assert_eq!(absence(&[error(ErrorKind::Unsupported, &[]), error(ErrorKind::Unsupported, &[])]), None);
+    assert_eq!(absence(&[]), None);
+}
+
 #[test]
 fn a_run_that_is_due_while_the_last_one_goes_on_is_recorded_as_missed() {
     block_on(async {

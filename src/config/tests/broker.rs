@@ -171,3 +171,20 @@ fn client_id_is_checked() {
     let checked = parse(&format!("{BROKER}client_id = \"edge-01\"\n")).unwrap();
     assert_eq!(checked.config.broker.client_id.as_deref(), Some("edge-01"));
 }
+
+#[test]
+fn compression_is_off_unless_asked_for_and_built_in() {
+    use crate::uplink::Compression;
+    let with = |keys: &str| parse(&format!("[broker]\nurl = \"mqtts://b\"\n{keys}"));
+    assert_eq!(with("").unwrap().config.broker.compression, Compression::None);
+    assert_eq!(with("compression = \"none\"\n").unwrap().config.broker.compression, Compression::None);
+    assert!(error(with("compression = \"gzip\"\n")).contains("zstd"));
+    let asked = with("compression = \"zstd\"\n");
+    if cfg!(feature = "zstd") {
+        assert_eq!(asked.unwrap().config.broker.compression, Compression::Zstd);
+    } else {
+        let message = error(asked);
+        assert!(message.contains(":3:15: error: broker.compression: this build of holdover has no zstd"), "{message}");
+        assert!(message.contains("hint: leave it out") && message.contains("--features zstd"), "{message}");
+    }
+}

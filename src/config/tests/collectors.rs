@@ -137,7 +137,10 @@ fn names_are_required_good_and_unique() {
     assert!(twice.contains("toml:6:1: error: collector \"cpu\" is configured twice"), "{twice}");
     assert!(twice.contains("the first is at /etc/holdover/holdover.toml:4:1"), "{twice}");
     let nothing = error(with_broker("[[collector]]\nname = \"backup\"\nevery = \"1m\""));
-    assert!(nothing.contains("neither use nor exec is given") && nothing.contains("cpu, memory, load"), "{nothing}");
+    assert!(
+        nothing.contains("neither use nor exec is given") && nothing.contains("cpu, memory, vm, load"),
+        "{nothing}"
+    );
 }
 
 #[test]

@@ -1,5 +1,5 @@
 use super::super::keys::{self, Kind, SECTIONS};
-use super::super::{Config, Drop, LogFormat, Origin, nearest, reference};
+use super::super::{Config, Drop, LogFormat, Origin, Rate, nearest, reference};
 use super::*;
 use crate::collect::COLLECTORS;
 
@@ -15,7 +15,7 @@ fn five_lines_suffice() {
     assert_eq!(config.broker.cert.as_deref(), Some(&*dir.path().join("host.pem")));
     assert_eq!(config.outbox.dir, Path::new("/var/lib/holdover"));
     assert_eq!((config.outbox.max_bytes, config.outbox.drop), (256 << 20, Drop::Oldest));
-    assert_eq!(config.uplink.history_rate, 480_000);
+    assert_eq!((config.uplink.history_rate, config.uplink.history_batches), (Rate::Bytes(480_000), 8));
     assert_eq!(config.log.format, LogFormat::Auto);
     let names: Vec<&str> = config.collectors.iter().map(|collector| &*collector.name).collect();
     let defaults: Vec<&str> = COLLECTORS.iter().filter(|spec| spec.default_on).map(|spec| spec.name).collect();
@@ -68,7 +68,7 @@ fn fits(kind: Kind, literal: &str) -> bool {
         Kind::Int(..) => literal == "7" || literal == "0xff",
         Kind::Text | Kind::Name | Kind::Path => literal == "\"x\"",
         Kind::Texts => literal == "[\"x\"]" || literal == "[]",
-        Kind::Duration(..) | Kind::Size(..) | Kind::Choice(_) => false,
+        Kind::Duration(..) | Kind::Size(..) | Kind::Rate(..) | Kind::Choice(_) => false,
         Kind::Table => literal == "{}",
     }
 }
@@ -181,6 +181,9 @@ fn limits_and_units_are_checked() {
         ("[outbox]\ncommit_window = \"0s\"", "0s is outside 10ms to 5s"),
         ("[outbox]\nmax_age = \"5\"", "\"5\" is not a duration"),
         ("[outbox]\ndrop = \"oldst\"", "did you mean \"oldest\"?"),
+        ("[uplink]\nhistory_rate = \"1B\"", "1B is outside 1KiB to 3GiB"),
+        ("[uplink]\nhistory_rate = \"fast\"", "\"fast\" is not a size\n  hint: write a number and a unit"),
+        ("[uplink]\nhistory_rate = 0", "expected a size, found an integer"),
         ("[uplink]\nhistory_batches = 0", "0 is outside 1 to 1000"),
         ("[uplink]\nin_flight = 1", "1 is outside 2 to 1000"),
         ("[uplink]\nreconnect_min = \"2m\"", "longer than reconnect_max"),
@@ -192,6 +195,7 @@ fn limits_and_units_are_checked() {
         ("[host]\nprefix = \"a//b\"", "may hold only"),
         ("[host]\nprefix = \"a/+\"", "may hold only"),
         ("[host]\nprefix = \"_hubs\"", "reserved"),
+        ("[host]\nroot = \"/no/such/host\"", "/no/such/host is not the root directory of a host"),
         ("[agent]\nstop_timeout = \"1ms\"", "1ms is outside 1s to 10m"),
     ] {
         let message = error(with_broker(text));
@@ -199,6 +203,18 @@ fn limits_and_units_are_checked() {
     }
     let long = "x".repeat(65);
     assert!(error(with_broker(&format!("[host]\nid = \"{long}\""))).contains("65 characters, at most 64"));
+}
+
+#[test]
+fn an_unlimited_history_is_a_word_and_needs_no_batches() {
+    let checked = with_broker("[uplink]\nhistory_rate = \"unlimited\"").unwrap();
+    assert_eq!(checked.config.uplink.history_rate, Rate::Unlimited);
+    assert!(checked.warnings.is_empty());
+    let shown = checked.settings.iter().find(|setting| setting.path == "uplink.history_rate").unwrap();
+    assert_eq!(shown.shown, "\"unlimited\"");
+    let both = with_broker("[uplink]\nhistory_rate = \"unlimited\"\nhistory_batches = 50").unwrap();
+    let [warning] = &both.warnings[..] else { panic!("{:?}", both.warnings) };
+    assert!(warning.to_string().contains("toml:6:") && warning.to_string().contains("does not count"), "{warning}");
 }
 
 #[test]
@@ -238,4 +254,14 @@ fn nearest_finds_slips_and_nothing_far() {
         assert_eq!(nearest(word, &names), found, "{word}");
     }
     assert_eq!(nearest(&"x".repeat(100_000), &names), None);
+}
+
+#[test]
+fn the_host_to_measure_may_be_mounted_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("proc")).unwrap();
+    std::fs::write(dir.path().join("proc/stat"), "cpu").unwrap();
+    let checked = with_broker(&format!("[host]\nroot = \"{}\"", dir.path().display())).unwrap();
+    assert_eq!(checked.config.host.root, dir.path());
+    assert_eq!(with_broker("").unwrap().config.host.root, Path::new("/"));
 }

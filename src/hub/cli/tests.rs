@@ -9,6 +9,8 @@ fn tail(args: &[&str]) -> Result<TailArgs, clap::Error> {
     let words = ["holdover-hub", "tail"].iter().chain(args);
     Cli::try_parse_from(words).map(|cli| match cli.command {
         Command::Tail(args) => *args,
+        #[cfg(feature = "demo")]
+        other => panic!("{other:?} is not tail"),
     })
 }
 

@@ -28,7 +28,7 @@ const FIGHT: Duration = Duration::from_secs(120);
 const SESSION_TAKEN_OVER: u8 = 0x8e;
 
 #[derive(Debug)]
-pub(super) struct Link {
+pub(in crate::hub) struct Link {
     state: State,
     backoff: Backoff,
     /// Connections that came to be.
@@ -59,7 +59,7 @@ enum State {
 }
 
 #[derive(Debug)]
-pub(super) enum LinkEvent {
+pub(in crate::hub) enum LinkEvent {
     /// `resumed`: the broker has kept what was sent meanwhile.
     Connected {
         resumed: bool,

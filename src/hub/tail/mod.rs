@@ -5,7 +5,7 @@
 //! more is read from the connection.
 
 mod backoff;
-mod link;
+pub(in crate::hub) mod link;
 mod options;
 mod output;
 mod table;

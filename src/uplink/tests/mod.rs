@@ -1,6 +1,7 @@
 //! The uplink by example: a hand-driven world with one line per thing that happens.
 
 mod answers;
+mod compressed;
 mod hubs;
 mod lanes;
 mod life;

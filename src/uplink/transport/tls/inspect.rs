@@ -3,7 +3,11 @@
 use std::path::Path;
 
 use rustls_pki_types::CertificateDer;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_cert::Certificate;
+use x509_cert::der::asn1::{Any, ObjectIdentifier};
+use x509_cert::der::{Decode, Tag, Tagged};
+use x509_cert::name::Name;
+use x509_cert::time::Time;
 
 use super::TlsError;
 
@@ -22,18 +26,37 @@ pub fn inspect_file(path: &Path) -> Result<CertificateInfo, TlsError> {
     inspect(&super::certificates("certificate", path)?[0], path)
 }
 
-pub(super) fn inspect(certificate: &CertificateDer<'_>, path: &Path) -> Result<CertificateInfo, TlsError> {
-    let (_, parsed) = X509Certificate::from_der(certificate).map_err(|e| TlsError::BadCertificate {
+pub(crate) fn inspect(certificate: &CertificateDer<'_>, path: &Path) -> Result<CertificateInfo, TlsError> {
+    let parsed = Certificate::from_der(certificate).map_err(|e| TlsError::BadCertificate {
         what: "certificate",
         path: path.into(),
         why: e.to_string(),
     })?;
-    let common_name = parsed.subject().iter_common_name().find_map(|cn| cn.as_str().ok()).map(str::to_owned);
+    let body = parsed.tbs_certificate;
     Ok(CertificateInfo {
-        common_name,
-        not_before: parsed.validity().not_before.timestamp(),
-        not_after: parsed.validity().not_after.timestamp(),
+        common_name: common_name(&body.subject),
+        not_before: unix_s(&body.validity.not_before),
+        not_after: unix_s(&body.validity.not_after),
     })
+}
+
+/// `id-at-commonName`.
+const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
+
+/// The first one that is text.
+fn common_name(subject: &Name) -> Option<String> {
+    let attributes = subject.0.iter().flat_map(|set| set.0.iter());
+    attributes.filter(|attribute| attribute.oid == COMMON_NAME).find_map(|attribute| text(&attribute.value))
+}
+
+/// The string types that are UTF-8 or a part of it.
+fn text(value: &Any) -> Option<String> {
+    let is_text = matches!(value.tag(), Tag::Utf8String | Tag::PrintableString | Tag::Ia5String | Tag::NumericString);
+    is_text.then(|| str::from_utf8(value.value()).ok().map(str::to_owned)).flatten()
+}
+
+fn unix_s(time: &Time) -> i64 {
+    i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX)
 }
 
 /// A second as `2026-11-23 14:55:00Z`.

@@ -17,6 +17,8 @@ use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 pub(super) use inspect::date;
+#[cfg(feature = "demo")]
+pub(crate) use inspect::inspect;
 pub use inspect::{CertificateInfo, inspect_file};
 pub use time::{RELEASED_S, VerificationTime};
 

@@ -10,19 +10,19 @@ use super::oracle::Received;
 /// Its name: not that of the witness, whose session a second client of the same name would end.
 const NAME: &str = "hub-2";
 
-pub struct Hub {
+pub struct ScriptedHub {
     identity: Identity,
     host: String,
 }
 
-impl Hub {
+impl ScriptedHub {
     /// Lets it in, as the comment in the shipped acl says; before the broker starts.
-    pub fn new(lab: &Lab, host: &str) -> Hub {
+    pub fn new(lab: &Lab, host: &str) -> ScriptedHub {
         let acl: PathBuf = lab.authority().join("acl");
         let shipped = std::fs::read_to_string(&acl).expect("the broker is prepared");
         let block = format!("\nuser {NAME}\ntopic read v1/#\ntopic write v1/+/+/ack/{NAME}\ntopic write v1/+/+/cmd\n");
         std::fs::write(&acl, shipped + &block).expect("own directory");
-        Hub { identity: lab.client(NAME), host: host.to_owned() }
+        ScriptedHub { identity: lab.client(NAME), host: host.to_owned() }
     }
 
     /// Everything up to this seq of the epoch is stored.
