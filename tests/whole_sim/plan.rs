@@ -7,7 +7,7 @@ use std::time::Duration;
 use holdover::outbox::{DropPolicy, Options};
 use holdover::schedule::{Job, Misfire, Schedule, Zone};
 use holdover::uplink::backoff::Rng;
-use holdover::uplink::{Encoding, Level, Pace, Settings};
+use holdover::uplink::{Compression, Encoding, Level, Pace, Settings};
 use holdover::wire::TopicScheme;
 
 use crate::support::crash_disk::SimDisk;
@@ -54,6 +54,7 @@ fn settings(rng: &mut Rng) -> Settings {
     let mut settings = Settings::new("host", "site", boot_id(0), topics);
     settings.urls = vec!["mqtts://broker:8883".into()];
     settings.encoding = if rng.below(12) == 0 { Encoding::Json } else { Encoding::Msgpack };
+    settings.compression = if rng.below(8) == 0 { Compression::Zstd } else { Compression::None };
     settings.level = [Level::Auto, Level::Auto, Level::Broker, Level::Hub][rng.below(4) as usize];
     settings.pace = match rng.below(3) {
         0 => None,
