@@ -213,7 +213,7 @@ impl World {
     fn drop_unreachable(&mut self) {
         let reachable = |dirs: &BTreeMap<PathBuf, Dir>, path: &Path| {
             path.parent().filter(|p| dirs.contains_key(*p)).is_none_or(|parent| {
-                let name = path.file_name().unwrap().to_string_lossy().into_owned();
+                let name = path.file_name().expect("a path with a name").to_string_lossy().into_owned();
                 dirs[parent].live.contains_key(&name)
             })
         };
@@ -270,8 +270,8 @@ impl World {
 
     /// The bytes of a file, to damage or replace them as the world outside may.
     pub fn edit(&mut self, path: &Path, edit: impl FnOnce(&mut Vec<u8>)) {
-        let id = self.file_at(path).unwrap();
-        let file = self.files.get_mut(&id).unwrap();
+        let id = self.file_at(path).expect("the file is there");
+        let file = self.files.get_mut(&id).expect("a linked or open file is kept");
         edit(&mut file.live);
         file.durable = file.live.clone();
         file.unsynced.clear();
@@ -279,7 +279,7 @@ impl World {
 }
 
 fn split(path: &Path) -> (PathBuf, String) {
-    (path.parent().unwrap().to_owned(), path.file_name().unwrap().to_string_lossy().into_owned())
+    (path.parent().expect("a path with a parent").to_owned(), path.file_name().expect("a path with a name").to_string_lossy().into_owned())
 }
 
 #[derive(Clone, Default)]
@@ -293,7 +293,7 @@ impl SimDisk {
     }
 
     pub fn world(&self) -> MutexGuard<'_, World> {
-        self.0.lock().unwrap()
+        self.0.lock().expect("nobody panics while it is held")
     }
 
     pub fn on_sync(&self, hook: impl Fn(&World) + Send + Sync + 'static) {
@@ -369,7 +369,7 @@ impl Disk for SimDisk {
         world.operation()?;
         let id = match world.file_at(path) {
             Ok(id) => {
-                world.files.get_mut(&id).unwrap().change(Change::SetLen(0));
+                world.files.get_mut(&id).expect("a linked or open file is kept").change(Change::SetLen(0));
                 id
             }
             Err(_) => {
@@ -412,7 +412,7 @@ impl Disk for SimDisk {
         let mut world = self.world();
         world.operation()?;
         let id = world.file_at(path)?;
-        world.files.get_mut(&id).unwrap().change(Change::SetLen(0));
+        world.files.get_mut(&id).expect("a linked or open file is kept").change(Change::SetLen(0));
         Ok(())
     }
 
@@ -453,7 +453,7 @@ impl std::fmt::Debug for Handle {
 
 impl Handle {
     fn world(&self) -> MutexGuard<'_, World> {
-        self.0.lock().unwrap()
+        self.0.lock().expect("nobody panics while it is held")
     }
 }
 
@@ -477,7 +477,7 @@ impl StorageBackend for Handle {
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut world = self.world();
         world.operation()?;
-        world.files.get_mut(&self.1).unwrap().change(Change::SetLen(len));
+        world.files.get_mut(&self.1).expect("a linked or open file is kept").change(Change::SetLen(len));
         Ok(())
     }
 
@@ -486,7 +486,7 @@ impl StorageBackend for Handle {
         let outcome = world.operation();
         world.before_sync();
         let ignored = world.ignores_sync;
-        let file = world.files.get_mut(&self.1).unwrap();
+        let file = world.files.get_mut(&self.1).expect("a linked or open file is kept");
         if outcome.is_ok() && !ignored {
             file.durable = file.live.clone();
         }
@@ -504,7 +504,7 @@ impl StorageBackend for Handle {
         if world.capacity.is_some_and(|capacity| world.used() + new * PAGE > capacity) {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        world.files.get_mut(&self.1).unwrap().change(Change::Write(offset, data.to_vec()));
+        world.files.get_mut(&self.1).expect("a linked or open file is kept").change(Change::Write(offset, data.to_vec()));
         Ok(())
     }
 }

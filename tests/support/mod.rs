@@ -6,7 +6,6 @@
 
 pub mod agent;
 pub mod child;
-pub mod crash_disk;
 pub mod front;
 pub mod lab;
 pub mod mosquitto;
@@ -24,9 +23,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
-
-// Of the disk, for `crash_disk`.
-use holdover::outbox::{Disk, Entry};
 
 /// A debug build on a busy two-core machine; nothing waits this long when all is well.
 pub const PATIENCE: Duration = Duration::from_secs(60);

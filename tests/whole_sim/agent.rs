@@ -15,7 +15,7 @@ use holdover::schedule::{Job, Scheduler};
 use holdover::uplink::{Settings, Uplink};
 use holdover::wire::Chunk;
 
-use crate::support::crash_disk::{self, SimDisk};
+use super::crash_disk::{self, SimDisk};
 use crate::uplink_sim::plant::Machine;
 
 use super::plant::Fault;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use holdover::outbox::{Disk, Opened};
 use holdover::uplink::{HubMemory, Input, Level};
 
-use crate::support::crash_disk::SimDisk;
+use super::crash_disk::SimDisk;
 use crate::uplink_sim::oracle::Check;
 
 use super::agent::{Agent, Crash, appoint, watch};
@@ -99,7 +99,7 @@ impl World {
         let image = match kind {
             Crash::Kill => self.disk.killed(),
             Crash::Power => {
-                let mut chance = crate::support::crash_disk::Rng(self.rng.next_u64() | 1);
+                let mut chance = super::crash_disk::Rng(self.rng.next_u64() | 1);
                 self.disk.world().crash(&mut chance)
             }
         };

@@ -86,7 +86,7 @@ impl World {
                     }
                 }
                 self.summary.settled += seqs.len();
-                self.truth.settle(*epoch, seqs);
+                self.truth.settle(*epoch, seqs, self.oracle.at_level_hub);
                 Ok(())
             }
             Action::SettleLosses(losses) => {

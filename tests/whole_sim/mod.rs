@@ -5,6 +5,8 @@
 //! `HOLDOVER_SEED=n` replays one seed and tells every step if it fails, `HOLDOVER_SEEDS=n` runs n of them.
 
 mod agent;
+#[path = "../support/crash_disk.rs"]
+mod crash_disk;
 mod faults;
 mod hub;
 mod hubside;
@@ -17,6 +19,9 @@ mod world;
 
 use std::collections::BTreeMap;
 use std::time::Instant;
+
+// What `crash_disk` is a disk for.
+use holdover::outbox::{Disk, Entry};
 
 use crate::uplink_sim::plant as uplink;
 use plant::Fault;

@@ -10,7 +10,7 @@ use holdover::uplink::backoff::Rng;
 use holdover::uplink::{Compression, Encoding, Level, Pace, Settings};
 use holdover::wire::TopicScheme;
 
-use crate::support::crash_disk::SimDisk;
+use super::crash_disk::SimDisk;
 use crate::uplink_sim::broker::{Broker, Poison};
 use crate::uplink_sim::oracle::Oracle;
 

@@ -8,7 +8,7 @@ use holdover::outbox::writer::Event;
 use holdover::outbox::{Disk, Entry};
 use redb::StorageBackend;
 
-use crate::support::crash_disk::SimDisk;
+use super::crash_disk::SimDisk;
 use crate::uplink_sim::plant;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

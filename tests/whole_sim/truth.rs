@@ -36,6 +36,8 @@ pub struct Truth {
     doubtful: Seqs,
     /// Settled, or given to quarantine, by any life of the uplink.
     settled: Seqs,
+    /// Of these, by the broker's word, when that was enough: unproven past the broker.
+    by_broker: Seqs,
     quarantined: Seqs,
     /// Losses that the other side has confirmed.
     told: Seqs,
@@ -154,7 +156,10 @@ impl Truth {
         Ok(parsed)
     }
 
-    pub fn settle(&mut self, epoch: u64, seqs: &RangeSet) {
+    pub fn settle(&mut self, epoch: u64, seqs: &RangeSet, at_level_hub: bool) {
+        if !at_level_hub {
+            self.by_broker.entry(epoch).or_default().union(seqs);
+        }
         self.settled.entry(epoch).or_default().union(seqs);
     }
 
@@ -250,13 +255,16 @@ impl Truth {
         owed
     }
 
-    /// Everything that must have arrived, or be declared, in the end.
-    pub fn stored(&self) -> Seqs {
-        let mut stored = self.committed.clone();
+    /// Everything that must have arrived at the hub, or be declared, in the end.
+    pub fn promised(&self) -> Seqs {
+        let mut promised = self.committed.clone();
         for (epoch, doubtful) in &self.doubtful {
-            stored.entry(*epoch).or_default().union(doubtful);
+            promised.entry(*epoch).or_default().union(doubtful);
         }
-        stored
+        for (epoch, set) in &mut promised {
+            subtract(set, &self.by_broker, *epoch);
+        }
+        promised
     }
 
     pub fn points(&self) -> usize {

@@ -11,7 +11,7 @@ use holdover::record::{ClockContext, ErrorKind, Fields, Point, Run, RunError, Ta
 use holdover::uplink::Input;
 use holdover::uplink::backoff::Rng;
 
-use crate::support::crash_disk::SimDisk;
+use super::crash_disk::SimDisk;
 use crate::uplink_sim::broker::Broker;
 use crate::uplink_sim::oracle::{Check, Oracle};
 
@@ -429,7 +429,7 @@ impl World {
     /// In the end: committed => at the hub or declared.
     fn finish(&mut self) -> Result<Summary, String> {
         let points = self.truth.points() as u64;
-        for (epoch, mut rest) in self.truth.stored() {
+        for (epoch, mut rest) in self.truth.promised() {
             self.summary.at_hub += self.hub.durable.get(&epoch).map_or(0, |account| account.seen.len());
             rest.subtract(&self.hub.has(epoch));
             if self.oracle.at_level_hub && !rest.is_empty() {
