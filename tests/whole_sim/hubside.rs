@@ -25,7 +25,7 @@ impl World {
         }
     }
 
-    pub fn to_hub(&mut self) -> Check {
+    pub fn delivered(&mut self) -> Check {
         self.delivering = false;
         if let Some(message) = self.net.deliver() {
             self.hub_takes(&message.topic, &message.payload, false)?;

@@ -220,7 +220,7 @@ impl World {
             Event::Link(number, input) if number == self.connection => self.reported(input),
             Event::Told(life, event) if life == self.life => self.told(event),
             Event::Done(life, job) if life == self.life => self.finished(job),
-            Event::ToHub(link) if link == self.hub_link => return self.to_hub(),
+            Event::ToHub(link) if link == self.hub_link => return self.delivered(),
             Event::HubCommits(link) if link == self.hub_link => self.hub_commits(),
             Event::HubReturns(link) if link == self.hub_link => return self.hub_returns(),
             Event::CrashNow(life, kind) if life == self.life => return self.crash_now(kind),
