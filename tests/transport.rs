@@ -53,12 +53,5 @@ async fn closed(connection: &mut Connection) -> CloseReason {
 }
 
 fn publish(token: u64, topic: &str, payload: &[u8]) -> Publish {
-    Publish {
-        token,
-        topic: topic.into(),
-        payload: payload.into(),
-        retain: false,
-        content_type: None,
-        correlation: None,
-    }
+    Publish { token, topic: topic.into(), payload: payload.into(), ..Publish::default() }
 }

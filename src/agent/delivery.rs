@@ -235,7 +235,9 @@ impl Delivery {
                 Action::Subscribe(filters) => self.subscribe(filters, now),
                 Action::Publish { token, topic, payload, retain, content_type, correlation } => {
                     let (topic, content_type) = (topic.to_string(), Some(content_type));
-                    self.publish(Publish { token, topic, payload, retain, content_type, correlation }, now);
+                    let publish =
+                        Publish { token, topic, payload, retain, content_type, correlation, response_topic: None };
+                    self.publish(publish, now);
                 }
                 Action::Run { collector, ticket } => self.runs.push((collector, ticket)),
                 Action::Disconnect { clean } => self.disconnect(clean, now).await,

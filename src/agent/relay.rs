@@ -42,6 +42,7 @@ pub fn to_uplink(event: Event) -> Option<Input> {
     match event {
         Event::Appended { collector, chunks, .. } => Some(Input::Appended { collector, chunks }),
         Event::Loaded { epoch, range, chunks } => Some(Input::Loaded { epoch, range, chunks }),
+        Event::Redrawn(chunks) => Some(Input::Redrawn(chunks)),
         Event::Lost(losses) => Some(Input::Lost(losses)),
         Event::Opened(found) => {
             let (epochs, hub) = (epoch_views(&found), hub_memory(&found));

@@ -2,18 +2,25 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, IsTerminal, Write};
+use std::pin::Pin;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use holdover::hub::cli::{Cli, Command, EXIT_FAILED, TailArgs};
+use holdover::hub::cli::{AccountsError, Cli, Command, EXIT_FAILED, IngestArgs, Said, TailArgs};
+use holdover::hub::ingest;
 use holdover::hub::tail::{self, Options, Show};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 
 fn main() -> ExitCode {
+    let env = |name: &str| std::env::var(name).ok();
     match Cli::parse().command {
-        Command::Tail(args) => tail(*args),
+        Command::Tail(args) => run_tail(&args.with_env(env)),
+        Command::Ingest(args) => run_ingest(&args.with_env(env)),
+        Command::Hosts(args) => told(args.run()),
+        Command::Gaps(args) => told(args.run()),
+        Command::Resend(args) => told(args.run()),
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::show(&args),
         #[cfg(feature = "demo")]
@@ -21,38 +28,69 @@ fn main() -> ExitCode {
     }
 }
 
-fn tail(args: TailArgs) -> ExitCode {
-    let args = args.with_env(|name| std::env::var(name).ok());
-    let no_color = no_color();
-    let options = match args.options(RandomState::new().hash_one("client id"), !no_color) {
+fn run_tail(args: &TailArgs) -> ExitCode {
+    let options = match args.options(RandomState::new().hash_one("client id"), !no_color()) {
         Ok(options) => options,
         Err(error) => return fail(&error.to_string(), error.exit_code()),
     };
-    start_log(&options, args.verbose, no_color);
-    match listen(&args, options) {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => fail(&format!("{error:#}"), EXIT_FAILED),
+    start_log(tail_level(&options, args.verbose), args.verbose);
+    ended(listen(args, options))
+}
+
+fn run_ingest(args: &IngestArgs) -> ExitCode {
+    let options = match args.options() {
+        Ok(options) => options,
+        Err(error) => return fail(&error.to_string(), error.exit_code()),
+    };
+    start_log(if args.verbose { LevelFilter::DEBUG } else { LevelFilter::INFO }, args.verbose);
+    ended(until_signal(|stop| ingest::run(options, stop)).map(|result| match result {
+        Ok(()) => 0,
+        Err(error) => {
+            say(&format!("holdover-hub: {error}\n"));
+            error.exit_code()
+        }
+    }))
+}
+
+fn told(said: Result<Said, AccountsError>) -> ExitCode {
+    match said {
+        // A reader that has gone wants no more.
+        Ok(Said { text, code }) => {
+            io::stdout().write_all(text.as_bytes()).ok();
+            ExitCode::from(code)
+        }
+        Err(error) => fail(&error.to_string(), error.exit_code()),
     }
 }
 
+fn ended(result: anyhow::Result<u8>) -> ExitCode {
+    result.map_or_else(|error| fail(&format!("{error:#}"), EXIT_FAILED), ExitCode::from)
+}
+
 fn listen(args: &TailArgs, options: Options) -> anyhow::Result<u8> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
-    let result = runtime.block_on(async {
-        let stop = stop_signal()?;
-        anyhow::Ok(tail::run(options, io::stdout(), stop).await)
-    })?;
-    match result {
+    Ok(match until_signal(|stop| tail::run(options, io::stdout(), stop))? {
         Ok(report) => {
             if args.wants_summary(&report) {
                 say(&report.summary.text());
             }
-            Ok(args.exit_code(&report))
+            args.exit_code(&report)
         }
         Err(error) => {
             say(&format!("holdover-hub: {error}\n"));
-            Ok(error.exit_code())
+            error.exit_code()
         }
-    }
+    })
+}
+
+/// Runs what `work` makes of the signals that ask us to end.
+fn until_signal<T, F: Future<Output = T>>(
+    work: impl FnOnce(Pin<Box<dyn Future<Output = ()>>>) -> F,
+) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    runtime.block_on(async {
+        let stop = stop_signal()?;
+        Ok(work(Box::pin(stop)).await)
+    })
 }
 
 /// Ends with the first signal that asks the program to.
@@ -73,16 +111,20 @@ fn no_color() -> bool {
     std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
 }
 
-/// Logs go to standard error; on a terminal with the table they would write across it, and the table shows them.
-fn start_log(options: &Options, verbose: bool, no_color: bool) {
-    let level = match (options.show, verbose) {
+/// On a terminal with the table logs would write across it, and the table shows them.
+fn tail_level(options: &Options, verbose: bool) -> LevelFilter {
+    match (options.show, verbose) {
         (Show::Table { .. }, _) => LevelFilter::OFF,
         (Show::Lines { .. }, true) => LevelFilter::DEBUG,
         (Show::Lines { .. }, false) => LevelFilter::INFO,
-    };
+    }
+}
+
+/// Logs go to standard error.
+fn start_log(level: LevelFilter, verbose: bool) {
     tracing_subscriber::fmt()
         .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal() && !no_color)
+        .with_ansi(io::stderr().is_terminal() && !no_color())
         .with_max_level(level)
         .with_target(verbose)
         .init();

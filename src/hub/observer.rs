@@ -98,7 +98,7 @@ impl Observer {
             Ok(Some(Message::Event(envelope))) => self.event(topic, envelope),
             Ok(Some(Message::Online(status))) => self.online(&status, retain, now),
             Ok(Some(Message::Offline { site, host, session })) => self.offline(&site, &host, session, retain, now),
-            Ok(None) => Vec::new(),
+            Ok(Some(Message::Reply { .. }) | None) => Vec::new(),
             Err(Bad { source, reason }) => {
                 if source.is_some_and(|(site, host)| !self.filter.host(&site, &host)) {
                     return Vec::new();

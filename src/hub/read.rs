@@ -4,8 +4,8 @@
 //! bad and nothing of it is used. Pure; never panics; a bad message costs an error, not the next message.
 
 use crate::wire::{
-    DecodeError, DecodeLimits, Envelope, Lane, ParsedTopic, Status, StatusMessage, TopicError, TopicKind,
-    decode_envelope, decode_event, decode_status,
+    DecodeError, DecodeLimits, Envelope, Lane, ParsedTopic, Reply, Status, StatusMessage, TopicError, TopicKind,
+    decode_envelope, decode_event, decode_payload, decode_status,
 };
 
 /// What a subscriber of hosts can receive.
@@ -25,6 +25,12 @@ pub enum Message {
         site: String,
         host: String,
         session: String,
+    },
+    /// The answer to a command of this hub.
+    Reply {
+        host: String,
+        hub: String,
+        reply: Reply,
     },
 }
 
@@ -84,7 +90,11 @@ fn read_kind(
             return Ok(Some(Message::Event(envelope)));
         }
         TopicKind::Status => return read_status(source, payload).map(Some),
-        TopicKind::Meta | TopicKind::Cmd | TopicKind::Ack(_) | TopicKind::Reply(_) => return Ok(None),
+        TopicKind::Reply(hub) => {
+            let (host, reply) = (source.1.to_owned(), decode_payload(payload)?);
+            return Ok(Some(Message::Reply { host, hub, reply }));
+        }
+        TopicKind::Meta | TopicKind::Cmd | TopicKind::Ack(_) => return Ok(None),
     };
     let envelope = decode_envelope(payload, limits)?;
     same(source, (&envelope.site, &envelope.host))?;

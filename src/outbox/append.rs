@@ -178,22 +178,6 @@ impl Outbox {
         })
     }
 
-    /// The present epoch is not continued: the next record is the first of another. False, and nothing changed, when
-    /// no record has been drawn in the present one.
-    pub fn begin_epoch(&mut self, now: Now) -> bool {
-        if self.current().next == 1 {
-            return false;
-        }
-        let (ordinal, prev) = (self.current().ordinal + 1, self.current().id);
-        self.epochs.push(Epoch::mint(&self.options, ordinal, Some(prev), now));
-        self.half_made = false;
-        self.writing = Writing::Broken { why: "a new epoch begins".into(), full: false, retry_at: Duration::ZERO };
-        // What fails is tried again with the next append.
-        drop(self.recover(now));
-        self.unsaved = true;
-        true
-    }
-
     fn make_successor(&mut self) -> Result<(), Fault> {
         let root = self.options.dir.clone();
         let epoch = self.current();

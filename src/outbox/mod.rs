@@ -26,6 +26,7 @@ mod losses;
 mod names;
 mod open;
 mod overlay;
+mod redraw;
 mod retain;
 mod segment;
 mod state;

@@ -1,7 +1,7 @@
 //! Opening: what the names say, what the newest segment holds, what the state remembers, and whether the newest
 //! epoch may be continued. Takes the same time whatever the backlog: one segment per epoch is read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -74,6 +74,7 @@ impl Outbox {
             owed: Vec::new(),
             markers,
             other_bytes: 0,
+            redraws: VecDeque::new(),
             fresh_losses: Vec::new(),
             problems,
             commits: 0,

@@ -1,6 +1,6 @@
 //! The outbox itself: its parts, and the operations that touch no segment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -45,6 +45,8 @@ pub struct Outbox {
     pub(super) markers: Vec<PathBuf>,
     /// Bytes on disk of everything but segments, as last surveyed.
     pub(super) other_bytes: u64,
+    /// Of epochs that were given up: still to be stored anew.
+    pub(super) redraws: VecDeque<(u64, RangeInclusive<u64>)>,
     pub(super) fresh_losses: Vec<Loss>,
     pub(super) problems: Vec<String>,
     pub(super) commits: u64,

@@ -38,6 +38,8 @@ pub type Witness = Box<dyn FnMut(&Chunk) + Send>;
 pub enum Event {
     /// One run was committed.
     Appended { collector: Arc<str>, chunks: Vec<Chunk>, next_seq: u64 },
+    /// Of an epoch that was given up, under new seqs; their old ones are declared after this.
+    Redrawn(Vec<Chunk>),
     /// The answer to one [`Handle::load`]; losses found on the way came before.
     Loaded { epoch: u64, range: RangeInclusive<u64>, chunks: Vec<Chunk> },
     /// Newly declared.

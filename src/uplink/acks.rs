@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Uplink;
+use super::delivery::Standing;
 use super::io::{Action, Severity};
 use super::journal::Subject;
 use crate::ranges::RangeSet;
-use crate::wire::{Ack, Status};
+use crate::wire::Ack;
 
 /// Hubs whose last acknowledgement is kept.
 const MAX_HUBS: usize = 16;
@@ -58,7 +59,7 @@ impl Uplink {
     fn apply_ack(&mut self, hub: &str, ack: &Ack, retained: bool, now: Duration) {
         let Some(standing) = self.delivery.standing(ack.epoch) else { return };
         let top = ack.ranges.iter().map(|[_, to]| *to).fold(ack.upto, u64::max);
-        let beyond = top >= standing.next_seq;
+        let beyond = top >= self.known_of(standing, retained);
         if beyond && !standing.ends_in_doubt {
             return self.set_back(ack.epoch, top, &format!("hub {hub}"), now);
         }
@@ -94,11 +95,21 @@ impl Uplink {
         }
     }
 
-    /// A retained status of our own, from before this connection.
-    pub(super) fn saw_own_status(&mut self, status: &Status, now: Duration) {
-        let next = self.delivery.standing(status.epoch).map(|standing| standing.next_seq);
-        if next.is_some_and(|next| status.next_seq > next) {
-            self.set_back(status.epoch, status.next_seq - 1, "the broker", now);
+    /// The first seq of an epoch that nobody out there can know. What was kept from before our first publish can only know
+    /// what was there before this process: whatever we have drawn since then, somebody else's records bear those seqs.
+    fn known_of(&self, standing: Standing, retained: bool) -> u64 {
+        if retained && self.first_connection { standing.born } else { standing.next_seq }
+    }
+
+    /// A status kept on our own topic from before this connection. On a later one than the first it is our own, or that of
+    /// somebody who goes by our name.
+    pub(super) fn saw_kept_status(&mut self, session: &str, epoch: u64, next_seq: u64, now: Duration) {
+        let known = self.delivery.standing(epoch).map(|standing| self.known_of(standing, true));
+        if known.is_none() && !self.first_connection && self.delivery.current().is_some() {
+            self.met_a_twin(now);
+        }
+        if session != self.heartbeat.session() && known.is_some_and(|known| next_seq > known) {
+            self.set_back(epoch, next_seq - 1, "the broker", now);
         }
     }
 
@@ -111,6 +122,9 @@ impl Uplink {
         }
         self.acks.foreign = Some((epoch, seq, source.to_owned()));
         if self.delivery.current().is_some_and(|(current, _)| current == epoch) {
+            self.live_all_to_history();
+            self.loader.clear();
+            self.delivery.doubt(epoch);
             self.out.push_back(Action::BeginEpoch);
         }
         self.heartbeat.changed(now);

@@ -32,19 +32,26 @@ impl Uplink {
         if let Some(first) = chunks.first().filter(|_| self.delivery.oldest_unsettled().is_none()) {
             self.oldest = Some((first.epoch, first.first, wall_ms));
         }
-        for chunk in &chunks {
-            if self.delivery.appended(chunk.epoch, chunk.seqs()) {
-                self.heartbeat.changed(now);
-            }
-            self.context = Some(chunk.context.clone());
-        }
-        let live = self.link.up().is_some() && self.stopping.is_none() && self.gate_mut(&collector).admits(now);
+        self.redrawn(&chunks, now);
+        self.context = chunks.last().map(|chunk| chunk.context.clone()).or(self.context.take());
+        let doubted = chunks.iter().any(|chunk| self.delivery.is_doubted(chunk.epoch));
+        let live =
+            !doubted && self.link.up().is_some() && self.stopping.is_none() && self.gate_mut(&collector).admits(now);
         if chunks.is_empty() || !live || chunks.iter().map(|c| c.maps.len()).sum::<usize>() > LIVE_BYTES {
             return;
         }
         chunks.iter().for_each(|c| self.delivery.claim(c.epoch, c.seqs()));
         for run in self.live.push(collector, chunks) {
             self.release_run(&run);
+        }
+    }
+
+    /// New seqs, to go by history.
+    pub(super) fn redrawn(&mut self, chunks: &[Chunk], now: Duration) {
+        for chunk in chunks {
+            if self.delivery.appended(chunk.epoch, chunk.seqs()) {
+                self.heartbeat.changed(now);
+            }
         }
     }
 
@@ -251,9 +258,21 @@ impl Uplink {
             CloseReason::Lost(text) => (Blame::Content, text),
             CloseReason::Server { code: reasons::PACKET_TOO_LARGE, text } => (Blame::Size, text),
             CloseReason::Server { code, text } if blames_content(code) => (Blame::Content, text),
-            CloseReason::Server { text, .. } => (Blame::None, text),
+            CloseReason::Server { code, text } => {
+                if code == reasons::SESSION_TAKEN_OVER {
+                    self.met_a_twin(now);
+                }
+                (Blame::None, text)
+            }
         };
         self.disconnected(blame, &text, now);
+    }
+
+    pub(super) fn met_a_twin(&mut self, now: Duration) {
+        self.twin.seen(now);
+        if let Some(line) = self.twin.problem() {
+            self.journal.say(Subject::Twin, Severity::Error, now, || line);
+        }
     }
 
     pub(super) fn give_up(&mut self, why: GiveUp, now: Duration) {
@@ -271,6 +290,7 @@ impl Uplink {
         let blame = if self.subscription.disconnected() { Blame::None } else { blame };
         let (url, proven) = (self.url(), self.link.up().is_some_and(|up| up.acks > 0));
         let carried = self.window.carried();
+        self.first_connection &= carried.0 == 0;
         let lost = self.window.take_all();
         for sent in &lost {
             if let Kind::Data(data) = &sent.kind {

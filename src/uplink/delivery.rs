@@ -30,8 +30,12 @@ struct Epoch {
     unreadable: RangeSet,
     resting: RangeSet,
     next_seq: u64,
+    /// The next seq when this process found the epoch.
+    born: u64,
     /// Seqs beyond `next_seq` may have been drawn that nothing here knows of.
     ends_in_doubt: bool,
+    /// Its seqs may be somebody else's too: nothing of it is sent any more.
+    doubted: bool,
     /// With hubs, once it is over.
     patience: Patience,
 }
@@ -48,13 +52,18 @@ impl Epoch {
             unreadable,
             resting,
             next_seq: 1,
+            born: 1,
             ends_in_doubt: false,
+            doubted: false,
             patience: Patience::default(),
         }
     }
 
     /// The first stretch of seqs to be sent that nothing hides.
     fn first_free(&self) -> Option<RangeInclusive<u64>> {
+        if self.doubted {
+            return None;
+        }
         let in_set = |set: &RangeSet| set.iter().find_map(|r| self.first_free_in(r));
         [&self.pending, &self.again].into_iter().filter_map(in_set).min_by_key(|r| *r.start())
     }
@@ -95,6 +104,8 @@ impl Epoch {
 pub struct Standing {
     /// Every seq below was drawn.
     pub next_seq: u64,
+    /// Every seq below was drawn before this process.
+    pub born: u64,
     /// It is appended to.
     pub is_current: bool,
     pub ends_in_doubt: bool,
@@ -113,6 +124,7 @@ impl Delivery {
             .map(|v| Epoch {
                 pending: v.pending,
                 next_seq: v.next_seq,
+                born: v.next_seq,
                 ends_in_doubt: v.in_doubt,
                 ..Epoch::new(v.epoch)
             })
@@ -131,6 +143,7 @@ impl Delivery {
                     known.pending.subtract(&known.sent);
                     known.again.union(&epoch.again);
                     known.ends_in_doubt |= epoch.ends_in_doubt;
+                    known.doubted |= epoch.doubted;
                     known.claimed.union(&epoch.claimed);
                     known.resting.union(&epoch.resting);
                     known.next_seq = known.next_seq.max(epoch.next_seq);
@@ -155,8 +168,13 @@ impl Delivery {
 
     /// `None`: not one of ours, or one of which nothing is left.
     pub fn standing(&self, id: u64) -> Option<Standing> {
-        let Epoch { next_seq, ends_in_doubt, .. } = *self.epoch(id)?;
-        Some(Standing { next_seq, ends_in_doubt, is_current: self.current().is_some_and(|(current, _)| current == id) })
+        let Epoch { next_seq, born, ends_in_doubt, .. } = *self.epoch(id)?;
+        Some(Standing {
+            next_seq,
+            born,
+            ends_in_doubt,
+            is_current: self.current().is_some_and(|(current, _)| current == id),
+        })
     }
 
     /// A position for ordering epochs by age; unknown ones come last.
@@ -269,6 +287,17 @@ impl Delivery {
         self.epochs.iter().map(|e| e.again.len()).sum()
     }
 
+    /// Somebody else has drawn seqs of this epoch too.
+    pub fn doubt(&mut self, id: u64) {
+        if let Some(epoch) = self.epoch_mut(id) {
+            epoch.doubted = true;
+        }
+    }
+
+    pub fn is_doubted(&self, id: u64) -> bool {
+        self.epoch(id).is_some_and(|e| e.doubted)
+    }
+
     /// Lost or quarantined: never to be sent. What is in flight of it keeps its claim until its answer.
     pub fn gone(&mut self, id: u64, seqs: RangeInclusive<u64>) {
         if let Some(epoch) = self.epoch_mut(id) {
@@ -304,7 +333,7 @@ impl Delivery {
 
     /// Whether a chunk may be sent: something of it is to be sent, and nothing of it is spoken for or rests.
     pub fn is_free(&self, id: u64, seqs: RangeInclusive<u64>) -> bool {
-        let hidden = |e: &Epoch| e.claimed.intersects(seqs.clone()) || e.resting.intersects(seqs.clone());
+        let hidden = |e: &Epoch| e.doubted || e.claimed.intersects(seqs.clone()) || e.resting.intersects(seqs.clone());
         self.epoch(id).is_some_and(|e| e.is_wanted(seqs.clone()) && !hidden(e))
     }
 

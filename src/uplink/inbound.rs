@@ -6,7 +6,7 @@ use super::Uplink;
 use super::io::{Message, Severity};
 use super::journal::Subject;
 use crate::clock::Now;
-use crate::wire::{Ack, ParsedTopic, StatusMessage, TopicKind, decode_payload, decode_status};
+use crate::wire::{Ack, Offline, ParsedTopic, StatusMessage, TopicKind, decode_payload, decode_status};
 
 impl Uplink {
     pub(super) fn received(&mut self, message: Message, now: Now) {
@@ -14,6 +14,9 @@ impl Uplink {
         let Some(kind) = self.own_kind(&message.topic) else {
             return self.unreadable_message(&message.topic, "not a topic of this host", now);
         };
+        if kind == TopicKind::Status {
+            self.subscription.heard();
+        }
         // A retained message that was cleared.
         if message.payload.is_empty() {
             return;
@@ -25,10 +28,17 @@ impl Uplink {
                 Err(error) => self.unreadable_message(&message.topic, &error.to_string(), now),
             },
             TopicKind::Status => match decode_status(&message.payload) {
-                Ok(StatusMessage::Online(status)) if message.retained => self.saw_own_status(&status, now),
+                Ok(StatusMessage::Online(status)) if message.retained => {
+                    self.saw_kept_status(&status.session, status.epoch, status.next_seq, now);
+                }
+                Ok(StatusMessage::Online(_)) => {}
                 // One from before this connection is overwritten by our next status anyway.
-                Ok(StatusMessage::Offline(offline)) if !message.retained => self.saw_offline(&offline.session, now),
-                Ok(_) => {}
+                Ok(StatusMessage::Offline(Offline { session, epoch, next_seq, .. })) if message.retained => {
+                    if let Some((epoch, next_seq)) = epoch.zip(next_seq) {
+                        self.saw_kept_status(&session, epoch, next_seq, now);
+                    }
+                }
+                Ok(StatusMessage::Offline(offline)) => self.saw_offline(&offline.session, now),
                 Err(error) => self.unreadable_message(&message.topic, &error.to_string(), now),
             },
             _ => {}

@@ -60,6 +60,9 @@ pub enum Input {
         collector: Arc<str>,
         chunks: Vec<Chunk>,
     },
+    /// After [`Action::BeginEpoch`]: what was not delivered of the epoch before, stored anew; its old seqs come as
+    /// [`Input::Lost`].
+    Redrawn(Vec<Chunk>),
     /// The answer to [`Action::Load`]: whole chunks of one clock context that touch `range`, in seq order,
     /// beginning with the one that holds (or else follows) its start. What was found corrupt comes as
     /// [`Input::Lost`], best before this.
@@ -158,7 +161,7 @@ pub enum Action {
     Quarantine { epoch: u64, seqs: RangeInclusive<u64>, reason: String },
     /// Keep this note under [`HubMemory::NOTE`], durably.
     Note { value: &'static str },
-    /// The present epoch must not be continued: mint another.
+    /// The present epoch must not be continued: mint another, and store anew what was not delivered of this one.
     BeginEpoch,
     /// Run a configured collector now; answered by `Ran`.
     Run { collector: String, ticket: Ticket },

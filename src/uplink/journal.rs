@@ -24,6 +24,7 @@ pub enum Subject {
     Hub,
     Command,
     Stop,
+    Twin,
 }
 
 #[derive(Debug, Default)]

@@ -184,7 +184,7 @@ impl Uplink {
             }
             None if !self.window.is_empty() && now < stopping.deadline => return None,
             None => {
-                let (topic, payload) = (self.settings.topics.status(), Self::offline_payload(self.heartbeat.session()));
+                let (topic, payload) = (self.settings.topics.status(), self.offline_payload(self.heartbeat.session()));
                 let bytes = packet_size(&topic, payload.len());
                 if self.window.fits(bytes, self.room()) && bytes <= self.max_packet() {
                     let action = self.send_retained(Kind::Offline, topic, payload, now);

@@ -33,6 +33,7 @@ mod suspects;
 #[cfg(test)]
 mod tests;
 pub mod transport;
+mod twin;
 mod window;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -67,6 +68,7 @@ use pacing::{BatchSize, TokenBucket};
 use squeeze::Squeeze;
 use subscription::Subscription;
 use suspects::Suspects;
+use twin::Twin;
 use window::{Room, Route, Window};
 
 /// P5: bytes that an uplink with default settings may hold, whatever the backlog: 64 KiB of waiting live
@@ -115,6 +117,8 @@ pub struct Uplink {
     standard: Standard,
     subscription: Subscription,
     acks: Acks,
+    /// Nothing has been published by this process before the present connection.
+    first_connection: bool,
     commands: Commands,
     delivery: Delivery,
     losses: Losses,
@@ -130,6 +134,7 @@ pub struct Uplink {
     squeeze: Squeeze,
     loader: Loader,
     suspects: Suspects,
+    twin: Twin,
     /// Since when suspects wait for live data in flight to be answered.
     suspects_wait: Option<Duration>,
     /// When a resting suspect is due, as found by the last poll.
@@ -176,6 +181,7 @@ impl Uplink {
             settings: Arc::new(settings),
             subscription: Subscription::default(),
             acks: Acks::default(),
+            first_connection: true,
             commands: Commands::default(),
             heartbeat: Heartbeat::default(),
             delivery: Delivery::new(opened),
@@ -188,6 +194,7 @@ impl Uplink {
             batch: BatchSize::new(),
             loader: Loader::default(),
             suspects: Suspects::default(),
+            twin: Twin::default(),
             suspects_wait: None,
             suspects_wake: None,
             data_accepted: false,
@@ -213,6 +220,7 @@ impl Uplink {
         let mono = now.mono;
         match input {
             Input::Appended { collector, chunks } => self.appended(collector, chunks, now),
+            Input::Redrawn(chunks) => self.redrawn(&chunks, mono),
             Input::Loaded { epoch, range, chunks } => self.loaded(epoch, range, chunks, mono),
             Input::LoadRefused => self.loader.refused(mono),
             Input::Lost(losses) => self.lost(losses, mono),
@@ -349,6 +357,7 @@ impl Uplink {
             self.counts.unreadable = 0;
             self.delivery.retry_unreadable();
         }
+        self.twin.forget_old(now);
         self.delivery.recheck(now);
         self.losses.recheck(now);
     }
@@ -356,7 +365,7 @@ impl Uplink {
     fn step(&mut self, now: Now) -> Option<Action> {
         if let Some(url) = self.link.try_connect(now.mono) {
             let session = self.heartbeat.new_session(&mut self.rng);
-            let payload = Self::offline_payload(&session);
+            let payload = self.offline_payload(&session);
             let will = Will { topic: self.settings.topics.status(), payload, retain: true };
             return Some(Action::Connect { url, session, will });
         }
@@ -367,10 +376,12 @@ impl Uplink {
         if self.subscription.take_due(now.mono) {
             return Some(Action::Subscribe(self.subscriptions()));
         }
-        self.publish_status(now)
-            .or_else(|| self.publish_reply(now.mono))
-            .or_else(|| self.publish_live(now))
-            .or_else(|| self.publish_history(now))
+        let own = self.publish_status(now).or_else(|| self.publish_reply(now.mono));
+        if own.is_some() || !self.subscription.is_clear(now.mono) {
+            (self.history_wake, self.suspects_wake) = (None, None);
+            return own;
+        }
+        self.publish_live(now).or_else(|| self.publish_history(now))
     }
 
     /// Commands, acknowledgements, and our own status: the will of an older connection may overwrite it.

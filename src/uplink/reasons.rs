@@ -9,6 +9,8 @@ pub const IMPLEMENTATION_SPECIFIC: u8 = 0x83;
 pub const NOT_AUTHORIZED: u8 = 0x87;
 pub const TOPIC_NAME_INVALID: u8 = 0x90;
 pub const PACKET_ID_IN_USE: u8 = 0x91;
+/// In a DISCONNECT: another client has connected under our client id.
+pub const SESSION_TAKEN_OVER: u8 = 0x8E;
 /// In a DISCONNECT; also how the loop reports a publish that the transport refused for its size.
 pub const PACKET_TOO_LARGE: u8 = 0x95;
 pub const QUOTA_EXCEEDED: u8 = 0x97;
@@ -58,7 +60,7 @@ pub fn name(code: u8) -> &'static str {
         0x89 => "server busy",
         0x8B => "server shutting down",
         0x8D => "keep alive timeout",
-        0x8E => "session taken over: another client uses this client id",
+        SESSION_TAKEN_OVER => "session taken over: another client uses this client id",
         0x93 => "receive maximum exceeded",
         0x96 => "message rate too high",
         0x98 => "administrative action",

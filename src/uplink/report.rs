@@ -55,14 +55,15 @@ impl Uplink {
     }
 
     /// The last status of a clean stop, and the will.
-    pub(super) fn offline_payload(session: &str) -> Vec<u8> {
-        let offline = Offline { state: State::Offline, session: session.to_owned() };
+    pub(super) fn offline_payload(&self, session: &str) -> Vec<u8> {
+        let (epoch, next_seq) = self.delivery.current().unzip();
+        let offline = Offline { state: State::Offline, session: session.to_owned(), epoch, next_seq };
         encode_payload(&offline)
     }
 
     /// What is wrong, most important first, at most 8 lines.
     pub fn problems(&self) -> Vec<String> {
-        let mut lines: Vec<String> = self.acks.problem().into_iter().collect();
+        let mut lines: Vec<String> = self.acks.problem().into_iter().chain(self.twin.problem()).collect();
         let history = self.settings.topics.history();
         lines.extend(gate_problem(&self.history_gate, history.as_str(), "its records wait"));
         if self.counts.quarantined > 0 {

@@ -22,6 +22,19 @@ pub struct Offline {
     pub state: State,
     /// Random per connection: tells a late will of an older connection from the present one's.
     pub session: String,
+    /// As far as the host had come, for whoever goes on in its name: the epoch, and the next seq in it.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::record::strict::optional_uint"
+    )]
+    pub epoch: Option<u64>,
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::record::strict::optional_uint"
+    )]
+    pub next_seq: Option<u64>,
 }
 
 /// Seqs recorded but not settled.

@@ -1,6 +1,5 @@
-//! Level hub on a real broker: what it acknowledges and then drops comes again, once a hub asks (P1, P2).
+//! Level hub on a real broker, with a stand-in for the hub: what it says settles, nothing else does (P2); and commands.
 
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -8,26 +7,10 @@ use serde_json::Value;
 use crate::support::agent::Agent;
 use crate::support::lab::Lab;
 use crate::support::mosquitto::Mosquitto;
-use crate::support::oracle::{gaps, newest};
+use crate::support::oracle::newest;
 use crate::support::scripted_hub::{ScriptedHub, replies};
 use crate::support::witness::Witness;
 use crate::support::{PATIENCE, pass_time, tail_of, wait_until};
-
-/// mosquitto's own default.
-const QUEUE: &str = "1000";
-const PUBLISHES: u64 = 3_000;
-
-fn status(agent: &Agent) -> Value {
-    let output = agent.output(&["status", "--json"]);
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
-}
-
-/// So many cheap collectors that each publish once a second.
-fn many_publishes(agent: &mut Agent) {
-    let one =
-        |n: u32| format!("[[collector]]\nname = \"l{n}\"\nuse = \"load\"\nevery = \"1s\"\njitter = \"900ms\"\n\n");
-    agent.setup.collectors = (0..150).map(one).collect();
-}
 
 fn wait_until_connected(agent: &mut Agent) {
     let end = std::time::Instant::now() + PATIENCE;
@@ -49,75 +32,6 @@ fn epoch_of(agent: &mut Agent) -> (u64, u64) {
     newest(&agent.runs).into_iter().next().expect("something was committed")
 }
 
-fn ranges(seqs: impl Iterator<Item = u64>) -> Vec<RangeInclusive<u64>> {
-    let mut ranges: Vec<RangeInclusive<u64>> = Vec::new();
-    for seq in seqs {
-        match ranges.last_mut().filter(|last| *last.end() + 1 == seq) {
-            Some(last) => *last = *last.start()..=seq,
-            None => ranges.push(seq..=seq),
-        }
-    }
-    ranges
-}
-
-/// The broker acknowledges 3,000 publishes for a subscriber that does not read, keeps 1,000 and drops the others without
-/// a word. At level broker they would be gone.
-#[test]
-fn what_the_broker_drops_for_an_absent_subscriber_comes_again_once_the_hub_asks() {
-    let lab = Lab::new();
-    let mut broker = Mosquitto::absent(&lab, "broker");
-    broker.set("max_queued_messages", QUEUE);
-    let hub = ScriptedHub::new(&lab, "edge-01");
-    broker.up();
-    let mut witness = Witness::start(&lab, broker.port, "edge-01");
-    let mut agent = Agent::new(&lab, "edge-01", broker.port);
-    many_publishes(&mut agent);
-    agent.up();
-    witness.wait("the first records", PATIENCE, |received| received.records.len() >= 10);
-    assert_eq!(status(&agent)["status"]["level"], "broker", "no hub has spoken");
-    let (epoch, _) = epoch_of(&mut agent);
-    hub.ack(&broker, epoch, 10);
-    wait_until("the level to become hub", PATIENCE, || status(&agent)["status"]["level"] == "hub");
-
-    witness.pause();
-    let before = status(&agent)["connection"]["publishes"].as_u64().expect("a count");
-    wait_until("3,000 publishes", PATIENCE * 2, || {
-        agent.check();
-        pass_time(Duration::from_millis(200));
-        status(&agent)["connection"]["publishes"].as_u64().expect("a count") >= before + PUBLISHES
-    });
-    let (_, last) = epoch_of(&mut agent);
-    witness.resume();
-    witness.wait("what the broker kept", PATIENCE, |received| received.has((epoch, last + 1)));
-    // What it dropped does not come by itself, or the broker did not drop it.
-    pass_time(Duration::from_secs(2));
-    witness.received.update();
-    let lost = gaps(&witness.received, &[(epoch, last)].into());
-    assert!(lost.len() > 1_000, "the broker was to drop more than 1,000 records, it dropped {}", lost.len());
-    let held = status(&agent);
-    assert!(held["status"]["backlog"].as_u64() >= Some(PUBLISHES), "{held}");
-
-    for missing in ranges(lost.iter().map(|(_, seq)| *seq)) {
-        hub.resend(&broker, epoch, &missing);
-    }
-    witness.wait_for_all(&mut agent, PATIENCE * 2);
-    witness.assert_no_gap();
-    assert!(witness.received.losses.is_empty(), "{:?}", witness.received.losses);
-    assert!(
-        replies(&witness.received).iter().all(|reply| reply.contains("\"ok\":true")),
-        "{:?}",
-        replies(&witness.received)
-    );
-
-    hub.ack(&broker, epoch, last);
-    wait_until("the acknowledgement to settle", PATIENCE, || {
-        status(&agent)["status"]["backlog"].as_u64() < held["status"]["backlog"].as_u64().map(|n| n / 2)
-    });
-    agent.down();
-    witness.assert_sound(&mut agent);
-    agent.verify_outbox();
-}
-
 #[test]
 fn at_level_hub_a_restart_sends_again_what_no_hub_acknowledged_and_the_level_stays() {
     let lab = Lab::new();
@@ -130,7 +44,7 @@ fn at_level_hub_a_restart_sends_again_what_no_hub_acknowledged_and_the_level_sta
     witness.wait("the first records", PATIENCE, |received| received.records.len() >= 50);
     let (epoch, _) = epoch_of(&mut agent);
     hub.ack(&broker, epoch, 40);
-    wait_until("the level to become hub", PATIENCE, || status(&agent)["status"]["level"] == "hub");
+    wait_until("the level to become hub", PATIENCE, || agent.status()["status"]["level"] == "hub");
     let (_, from) = epoch_of(&mut agent);
     agent.wait_for_more(100);
     witness.wait_for_all(&mut agent, PATIENCE);
@@ -138,7 +52,7 @@ fn at_level_hub_a_restart_sends_again_what_no_hub_acknowledged_and_the_level_sta
     broker.stop();
     agent.up();
     wait_until("the agent to answer", PATIENCE, || agent.output(&["status", "--json"]).status.success());
-    assert_eq!(status(&agent)["status"]["level"], "hub", "without a word from any hub");
+    assert_eq!(agent.status()["status"]["level"], "hub", "without a word from any hub");
     broker.up();
     let again = from + 1..=from + 100;
     witness.wait("the same records again", PATIENCE, |received| {
@@ -153,10 +67,10 @@ fn at_level_hub_a_restart_sends_again_what_no_hub_acknowledged_and_the_level_sta
     wait_until_connected(&mut agent);
     // The retained acknowledgement is there, and older than the wish to forget.
     pass_time(Duration::from_secs(1));
-    assert_eq!(status(&agent)["status"]["level"], "broker");
+    assert_eq!(agent.status()["status"]["level"], "broker");
     let (_, last) = epoch_of(&mut agent);
     hub.ack(&broker, epoch, last.min(60));
-    wait_until("a new word to count", PATIENCE, || status(&agent)["status"]["level"] == "hub");
+    wait_until("a new word to count", PATIENCE, || agent.status()["status"]["level"] == "hub");
     agent.down();
 }
 

@@ -109,6 +109,18 @@ impl Agent {
         self.child.as_ref().expect("it is running").id()
     }
 
+    /// Where its processes have witnessed their commits.
+    pub fn commit_files(&self) -> Vec<PathBuf> {
+        let files = (0..self.runs.len()).map(|run| self.dir.join(format!("commits-{run}")));
+        files.filter(|file| file.exists()).collect()
+    }
+
+    /// What `status --json` says.
+    pub fn status(&self) -> serde_json::Value {
+        let output = self.output(&["status", "--json"]);
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+    }
+
     pub fn update_commits(&mut self) {
         self.runs.iter_mut().for_each(Commits::update);
     }

@@ -279,7 +279,10 @@ impl World {
 }
 
 fn split(path: &Path) -> (PathBuf, String) {
-    (path.parent().expect("a path with a parent").to_owned(), path.file_name().expect("a path with a name").to_string_lossy().into_owned())
+    (
+        path.parent().expect("a path with a parent").to_owned(),
+        path.file_name().expect("a path with a name").to_string_lossy().into_owned(),
+    )
 }
 
 #[derive(Clone, Default)]
@@ -504,7 +507,11 @@ impl StorageBackend for Handle {
         if world.capacity.is_some_and(|capacity| world.used() + new * PAGE > capacity) {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        world.files.get_mut(&self.1).expect("a linked or open file is kept").change(Change::Write(offset, data.to_vec()));
+        world
+            .files
+            .get_mut(&self.1)
+            .expect("a linked or open file is kept")
+            .change(Change::Write(offset, data.to_vec()));
         Ok(())
     }
 }

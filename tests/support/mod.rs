@@ -7,6 +7,8 @@
 pub mod agent;
 pub mod child;
 pub mod front;
+pub mod hub;
+pub mod judge;
 pub mod lab;
 pub mod mosquitto;
 pub mod oracle;
@@ -15,6 +17,7 @@ pub mod python;
 pub mod random;
 pub mod scripted_broker;
 pub mod scripted_hub;
+pub mod sub;
 pub mod tail;
 pub mod witness;
 

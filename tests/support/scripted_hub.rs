@@ -1,6 +1,5 @@
 //! A stand-in for a hub that says what the test wants it to say; the witness beside it is its ears.
 
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use super::lab::{Identity, Lab};
@@ -29,14 +28,6 @@ impl ScriptedHub {
     pub fn ack(&self, broker: &Mosquitto, epoch: u64, upto: u64) {
         let ack = format!("{{\"v\":1,\"epoch\":{epoch},\"upto\":{upto},\"ranges\":[]}}");
         self.publish(broker, &format!("ack/{NAME}"), &["-r", "-m", &ack]);
-    }
-
-    pub fn resend(&self, broker: &Mosquitto, epoch: u64, seqs: &RangeInclusive<u64>) {
-        let (from, to) = (seqs.start(), seqs.end());
-        self.command(
-            broker,
-            &format!("{{\"cmd\":\"resend\",\"id\":\"{from}\",\"epoch\":{epoch},\"from\":{from},\"to\":{to}}}"),
-        );
     }
 
     /// Sends the command and wants an answer.

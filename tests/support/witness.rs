@@ -25,12 +25,21 @@ impl Witness {
         witness.subscribed(1)
     }
 
+    /// As the user `viewer`: beside a hub, whose name it would take.
+    pub fn beside(lab: &Lab, port: u16, host: &str) -> Witness {
+        Witness::connect(lab, port, host, "viewer").subscribed(1)
+    }
+
     /// The same for a broker that is not there yet.
     pub fn soon(lab: &Lab, port: u16, host: &str) -> Witness {
-        let hub = lab.client("hub");
+        Witness::connect(lab, port, host, "hub")
+    }
+
+    fn connect(lab: &Lab, port: u16, host: &str, who: &str) -> Witness {
+        let hub = lab.client(who);
         let (out, log) = (lab.path("received"), lab.path("witness.log"));
         let mut command = python();
-        command.arg(tool("witness.py")).args(["--host", "localhost", "--port", &port.to_string(), "--id", "hub"]);
+        command.arg(tool("witness.py")).args(["--host", "localhost", "--port", &port.to_string(), "--id", who]);
         command.arg("--ca").arg(lab.ca()).arg("--cert").arg(hub.cert).arg("--key").arg(hub.key);
         command.arg("--out").arg(&out);
         let child = Running::start("witness.py", &mut command, &log);
@@ -41,15 +50,6 @@ impl Witness {
     pub fn subscribed(mut self, times: usize) -> Witness {
         self.wait("the witness to subscribe", PATIENCE, |received| received.subscriptions >= times);
         self
-    }
-
-    /// It reads nothing and acknowledges nothing, as a subscriber that hangs, until [`Witness::resume`].
-    pub fn pause(&self) {
-        self.child.signal(rustix::process::Signal::STOP);
-    }
-
-    pub fn resume(&self) {
-        self.child.signal(rustix::process::Signal::CONT);
     }
 
     pub fn wait(&mut self, what: &str, limit: Duration, condition: impl Fn(&Received) -> bool) {

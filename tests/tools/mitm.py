@@ -3,6 +3,7 @@
 
 It holds the broker's certificate towards agents and an agent's towards the broker, so it stands for one host.
   --drop-seq N         takes the record with this seq out of every message that passes: the planted loss
+  --drop-times N       takes it out so many times only
   --withhold-acks      passes no PUBACK to the agent while the file given exists
   --log FILE           one line per packet that has passed:
                        <monotonic seconds> <'>' to the broker | '<' to the agent> <TYPE> [<topic> <pid> <first> <last>]
@@ -28,6 +29,7 @@ def arguments():
     for name in ("--ca", "--server-cert", "--server-key", "--cert", "--key", "--log"):
         parser.add_argument(name, required=True)
     parser.add_argument("--drop-seq", type=int)
+    parser.add_argument("--drop-times", type=int)
     parser.add_argument("--withhold-acks")
     parser.add_argument("--commits")
     return parser.parse_args()
@@ -36,6 +38,7 @@ def arguments():
 class Front:
     def __init__(self, args):
         self.args = args
+        self.dropped = 0
         self.log_file = open(args.log, "a", encoding="ascii")
         self.inside = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=args.ca)
         self.inside.verify_mode = ssl.CERT_REQUIRED
@@ -51,9 +54,10 @@ class Front:
         """Writes it down, and the packet as it shall pass."""
         first = last = "-"
         if publish.topic.endswith("/h") or publish.topic.split("/")[-2] == "m":
-            if self.args.drop_seq is not None:
+            if self.args.drop_seq is not None and self.dropped != self.args.drop_times:
                 changed = envelope.without(publish.payload, self.args.drop_seq)
                 if changed is not None:
+                    self.dropped += 1
                     self.log("-", "DROPPED", self.args.drop_seq)
                     publish.payload = changed
             seqs = [record["seq"] for record, _ in envelope.split(publish.payload)[1]]

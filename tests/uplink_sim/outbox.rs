@@ -128,6 +128,24 @@ impl SimOutbox {
         Some(loss)
     }
 
+    /// As the real one: the newest epoch is not continued, what was not delivered of it is drawn anew and declared.
+    pub fn give_up(&mut self, rng: &mut Rng) -> (Vec<Chunk>, Vec<Loss>) {
+        let old = self.epochs.last_mut().expect("there is always one");
+        let pending = old.pending();
+        old.lost.union(&pending);
+        let (id, mut counts) = (old.id, Vec::new());
+        counts.extend(old.chunks.values().filter(|c| pending.intersects(c.seqs())).map(|c| c.count));
+        let loss = |r: RangeInclusive<u64>| {
+            let (from, to, reason) = (*r.start(), Some(*r.end()), LossReason::Epoch);
+            Loss { epoch: id, from, to, count: r.end() - from + 1, reason, t0: 0, t1: 0 }
+        };
+        let losses: Vec<Loss> = pending.iter().map(loss).collect();
+        self.losses.extend(losses.iter().cloned());
+        self.new_epoch(rng);
+        let chunks = counts.into_iter().map(|count| self.append(rng, count, true)).collect();
+        (chunks, losses)
+    }
+
     /// Drops settled chunks of the oldest epoch that has any: nothing is said of it.
     pub fn drop_settled(&mut self) {
         for epoch in &mut self.epochs {

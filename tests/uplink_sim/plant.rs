@@ -102,7 +102,7 @@ impl Machine {
         };
         self.plant_more(&input, now);
         match &input {
-            Input::Appended { chunks, .. } => {
+            Input::Appended { chunks, .. } | Input::Redrawn(chunks) => {
                 self.newest = chunks.last().map(|c| (c.epoch, c.last() + 1)).or(self.newest);
             }
             Input::Acked { token, .. } => drop(self.flights.remove(token)),

@@ -463,10 +463,11 @@ impl World {
         if let Some(ack) = self.retained.clone() {
             self.sends(self.settings.topics.ack("hub").to_string(), encode_payload(&ack), true);
         }
-    }
-
-    fn new_epoch(&mut self) {
-        self.outbox.new_epoch(&mut self.rng);
+        // What stands on its own status topic; not every broker has kept it.
+        if self.rng.below(10) != 0 {
+            let will = b"{\"state\":\"offline\",\"session\":\"kept\"}".to_vec();
+            self.sends(self.settings.topics.status().to_string(), will, true);
+        }
     }
 
     fn contrast(&mut self) {
@@ -486,7 +487,7 @@ impl World {
         self.after(wait, Event::Append(collector));
         // More epochs than a status can tell of are none of these lives' business.
         if self.rng.below(200) == 0 && self.outbox.epochs.len() < 12 {
-            self.new_epoch();
+            self.outbox.new_epoch(&mut self.rng);
         }
         let chunks = match self.rng.below(40) {
             0 => 30 + self.rng.below(60),
@@ -567,7 +568,11 @@ impl World {
             }
             Action::Note { .. } | Action::Run { .. } => Ok(()),
             Action::BeginEpoch => {
-                self.new_epoch();
+                let (chunks, losses) = self.outbox.give_up(&mut self.rng);
+                self.oracle.newest = self.outbox.epochs.last().map_or(0, |e| e.id);
+                self.appended.extend(chunks.first().map(|c| c.epoch));
+                self.machine.handle(Input::Redrawn(chunks), self.clock());
+                self.machine.handle(Input::Lost(losses), self.clock());
                 Ok(())
             }
             Action::Load { epoch, range, max_bytes } => self.load(epoch, range, max_bytes),

@@ -1,16 +1,21 @@
+use std::time::Duration;
+
 use clap::CommandFactory;
 use clap::error::ErrorKind;
 
+use super::connect::{duration, password};
 use super::*;
+use crate::hub::filter::Filter;
 use crate::hub::observer::Observer;
 use crate::hub::summary::{Run, Summary};
+use crate::hub::tail::{Options, Report};
+use crate::uplink::transport::tls::{Roots, TlsFiles};
 
 fn tail(args: &[&str]) -> Result<TailArgs, clap::Error> {
     let words = ["holdover-hub", "tail"].iter().chain(args);
     Cli::try_parse_from(words).map(|cli| match cli.command {
         Command::Tail(args) => *args,
-        #[cfg(feature = "demo")]
-        other => panic!("{other:?} is not tail"),
+        other => panic!("{other:?}"),
     })
 }
 
@@ -26,18 +31,18 @@ fn the_definition_is_sound() {
 #[test]
 fn a_broker_is_enough() {
     let options = options(&["--broker", "mqtts://broker.example"]).unwrap();
-    assert_eq!(options.url.to_string(), "mqtts://broker.example:8883");
-    assert_eq!(options.needed, ["v1/+/+/m/+", "v1/+/+/h", "v1/+/+/status"]);
-    assert_eq!(options.wanted, ["v1/+/+/event"]);
-    assert_eq!(options.client_id, "holdover-tail-0000000000000abc");
-    assert_eq!(options.tls, TlsFiles { roots: Roots::System, identity: None });
+    assert_eq!(options.link.url.to_string(), "mqtts://broker.example:8883");
+    assert_eq!(options.link.needed, ["v1/+/+/m/+", "v1/+/+/h", "v1/+/+/status"]);
+    assert_eq!(options.link.wanted, ["v1/+/+/event"]);
+    assert_eq!(options.link.client_id, "holdover-tail-0000000000000abc");
+    assert_eq!(options.link.tls, TlsFiles { roots: Roots::System, identity: None });
     assert!(options.alone);
 }
 
 #[test]
 fn data_is_shared_in_a_group_and_status_is_not() {
     let options = options(&["--broker", "mqtts://b", "--prefix", "acme/x", "--share", "g"]).unwrap();
-    assert_eq!(options.needed, ["$share/g/acme/x/v1/+/+/m/+", "$share/g/acme/x/v1/+/+/h", "acme/x/v1/+/+/status"]);
+    assert_eq!(options.link.needed, ["$share/g/acme/x/v1/+/+/m/+", "$share/g/acme/x/v1/+/+/h", "acme/x/v1/+/+/status"]);
     assert!(!options.alone);
 }
 
@@ -101,8 +106,8 @@ fn the_environment_stands_in_for_flags_and_not_over_them() {
     };
     let args = tail(&["--broker", "mqtts://flag"]).unwrap().with_env(env);
     let options = args.options(0, false).unwrap();
-    assert_eq!(options.url.host(), "flag");
-    assert_eq!(options.tls.roots, Roots::File("/env/ca".into()));
+    assert_eq!(options.link.url.host(), "flag");
+    assert_eq!(options.link.tls.roots, Roots::File("/env/ca".into()));
     assert_eq!(options.prefix, "");
 }
 
@@ -141,4 +146,50 @@ fn silence_does_not_pass_for_completeness() {
     assert!(report.summary.text().contains("nothing was heard"), "{}", report.summary.text());
     assert_eq!(tail(&[]).unwrap().exit_code(&report), EXIT_OK);
     assert_eq!(tail(&["--fail-on-gap"]).unwrap().exit_code(&report), EXIT_FAILED);
+}
+
+fn ingest(args: &[&str]) -> Result<crate::hub::ingest::Options, ArgsError> {
+    let words = ["holdover-hub", "ingest"].iter().chain(args);
+    match Cli::try_parse_from(words).unwrap().command {
+        Command::Ingest(args) => args.options(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn ingest_keeps_its_place_with_the_broker() {
+    let options = ingest(&["--broker", "mqtts://b", "--hub", "h1", "--dir", "/d", "--prefix", "acme"]).unwrap();
+    assert_eq!(options.link.client_id, "holdover-h1-w0");
+    assert!(matches!(options.link.keeps, crate::hub::link::Keeps::Always(_)));
+    assert_eq!(options.link.needed, ["acme/v1/+/+/m/+", "acme/v1/+/+/h", "acme/v1/+/+/status"]);
+    assert_eq!(options.link.wanted, ["acme/v1/+/+/reply/h1"]);
+    assert_eq!(options.link.presence.unwrap().as_str(), "acme/v1/_hubs/h1/w0/state");
+}
+
+#[test]
+fn ingest_refuses_what_cannot_be() {
+    let full = ["--broker", "mqtts://b", "--hub", "h", "--dir", "/d"];
+    for (args, expected) in [
+        (&full[..4], "--dir DIR is needed; give it or set HOLDOVER_HUB_DIR"),
+        (&["--broker", "mqtts://b", "--dir", "/d"][..], "--hub NAME is needed"),
+        (&["--broker", "mqtts://b", "--hub", "a.b", "--dir", "/d"][..], "--hub: "),
+        (&[&full[..], &["--worker", ""]].concat()[..], "--worker: "),
+        (&[&full[..], &["--sink", "oracle"]].concat()[..], "--sink: no sink is called \"oracle\"; there is: ndjson"),
+    ] {
+        let error = ingest(args).map(|_| ()).unwrap_err();
+        assert!(error.to_string().starts_with(expected), "{args:?}: {error}");
+    }
+    for flags in [["--file-age", "1 fortnight"], ["--housekeeping", "17 3 * *"], ["--file-mib", "0"]] {
+        let words = ["holdover-hub", "ingest"].iter().chain(&full).chain(&flags).copied().collect::<Vec<_>>();
+        assert_eq!(Cli::try_parse_from(words).map(|_| ()).unwrap_err().kind(), ErrorKind::ValueValidation, "{flags:?}");
+    }
+}
+
+#[test]
+fn seqs_to_resend_are_one_or_a_range() {
+    let parse = |text: &str| Cli::try_parse_from(["holdover-hub", "resend", "h", text, "--dir", "/d"]).map(|_| ());
+    assert!(parse("7").is_ok() && parse("1042-1100").is_ok());
+    for bad in ["0", "9-3", "a-b", "3-", "-3"] {
+        assert!(parse(bad).is_err(), "{bad}");
+    }
 }

@@ -11,9 +11,8 @@ use super::account::{Ages, Seqs, insert};
 use crate::clock;
 use crate::hub::filter::Filter;
 use crate::hub::line::{Line, RecordLine, VerdictWord};
+use crate::hub::link::{Link, LinkEvent, LinkOptions};
 use crate::hub::observer::Observer;
-use crate::hub::tail::link::{Link, LinkEvent};
-use crate::hub::tail::{Options, Show};
 use crate::record::Value;
 use crate::uplink::transport::tls::TlsFiles;
 use crate::uplink::transport::{BrokerUrl, Received};
@@ -133,28 +132,18 @@ impl Listener {
     }
 }
 
-fn options(port: u16, tls: TlsFiles) -> anyhow::Result<Options> {
+fn options(port: u16, tls: TlsFiles) -> anyhow::Result<LinkOptions> {
     let topics = HubTopics::new("")?;
     let [status, _, event] = topics.host_filters();
-    Ok(Options {
-        url: BrokerUrl::parse(&format!("mqtts://localhost:{port}"), false)?,
-        tls,
-        credentials: None,
-        client_id: super::broker::HUB.to_owned(),
-        prefix: String::new(),
+    let url = BrokerUrl::parse(&format!("mqtts://localhost:{port}"), false)?;
+    Ok(LinkOptions {
         needed: topics.data_filters(None)?.into_iter().chain([status]).collect(),
         wanted: vec![event],
-        alone: true,
-        filter: Filter::default(),
-        show: Show::Lines { summary: false },
-        count: None,
-        duration: None,
-        linger: Duration::ZERO,
-        connect_within: None,
+        ..LinkOptions::looking(url, tls, super::broker::HUB.to_owned())
     })
 }
 
-async fn listen(options: Options, heard: Arc<Mutex<Heard>>, mut stopped: watch::Receiver<bool>) {
+async fn listen(options: LinkOptions, heard: Arc<Mutex<Heard>>, mut stopped: watch::Receiver<bool>) {
     let mut link = Link::new(clock::now().mono.as_nanos() as u64);
     let mut observer = Observer::new("", Filter::default(), true);
     loop {
@@ -176,7 +165,10 @@ async fn listen(options: Options, heard: Arc<Mutex<Heard>>, mut stopped: watch::
                 return;
             }
             LinkEvent::Discarded { count, .. } => heard.bad += count,
-            LinkEvent::Connected { .. } | LinkEvent::Listening { .. } | LinkEvent::Down { .. } => {}
+            LinkEvent::Connected { .. }
+            | LinkEvent::Listening { .. }
+            | LinkEvent::Acked { .. }
+            | LinkEvent::Down { .. } => {}
         }
         heard.listening = link.listening;
     }

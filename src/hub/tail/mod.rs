@@ -4,8 +4,6 @@
 //! after its lines were written out. Bounded: what is not written waits in a short queue, and when that is full no
 //! more is read from the connection.
 
-mod backoff;
-pub(in crate::hub) mod link;
 mod options;
 mod output;
 mod table;
@@ -18,12 +16,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
-use self::link::{Link, LinkEvent};
 pub use self::options::{Options, Report, Show, TailError};
 use self::output::{Output, Piece};
 use self::table::Table;
 use super::line::Line;
+use super::link::{Link, LinkError, LinkEvent};
 use super::observer::Observer;
+use super::repeats::Repeats;
 use super::summary::{Run, Summary};
 use super::text::json_line;
 use crate::clock;
@@ -37,8 +36,6 @@ const WAITING: usize = 64;
 const UNWRITTEN: usize = 16 << 20;
 /// For a piece that is left to write and for the broker, at the end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
-/// The same failure is said again after this long.
-const SAY_AGAIN: Duration = Duration::from_secs(30);
 const REDRAW: Duration = Duration::from_millis(250);
 
 /// Listens until `stop`, the count or the duration; writes to `to`.
@@ -106,7 +103,7 @@ struct Tail {
     lingers: bool,
     shown: u64,
     discarded: u64,
-    said: Option<(String, Instant, u64)>,
+    repeats: Repeats,
     last_failure: String,
 }
 
@@ -117,7 +114,7 @@ impl Tail {
         let now = clock::now();
         let seed = now.mono.as_nanos() as u64 ^ u64::from(std::process::id()).rotate_left(32);
         let table = match options.show {
-            Show::Table { color } => Some(Table::new(color, options.url.to_string())),
+            Show::Table { color } => Some(Table::new(color, options.link.url.to_string())),
             Show::Lines { .. } => None,
         };
         let mut tail = Self {
@@ -132,7 +129,7 @@ impl Tail {
             lingers: false,
             shown: 0,
             discarded: 0,
-            said: None,
+            repeats: Repeats::default(),
             last_failure: "not connected yet".to_owned(),
             table,
             options,
@@ -157,7 +154,7 @@ impl Tail {
             }
             written = self.output.written.recv() => Wake::Written(written),
             _ = self.output.pieces.reserve(), if !self.waiting.is_empty() => Wake::Room,
-            event = self.link.next(&self.options), if keeps_up => Wake::Link(event),
+            event = self.link.next(&self.options.link), if keeps_up => Wake::Link(event),
             _ = self.redraw.tick(), if self.table.is_some() => Wake::Redraw,
         }
     }
@@ -174,7 +171,7 @@ impl Tail {
                 self.draw();
                 Ok(None)
             }
-            Wake::NotConnected => Err(TailError::Unavailable(self.last_failure.clone())),
+            Wake::NotConnected => Err(LinkError::Unavailable(self.last_failure.clone()).into()),
             Wake::TimeIsUp => {
                 self.lingers = !self.options.linger.is_zero() && self.observer.has_open_gaps();
                 Ok(if self.lingers { None } else { Some(End::Asked) })
@@ -192,8 +189,8 @@ impl Tail {
                 }
             }
             LinkEvent::Listening { missing } => {
-                self.said = None;
-                self.say(&format!("listening on {}", self.options.url));
+                self.repeats.over();
+                self.say(&format!("listening on {}", self.options.link.url));
                 if !missing.is_empty() {
                     self.say(&format!("the broker refused {}: going on without", missing.join(", ")));
                 }
@@ -206,7 +203,8 @@ impl Tail {
                 self.say_sometimes(&why, &format!("; trying again in {:.1} s", wait.as_secs_f64()));
                 self.last_failure = why;
             }
-            LinkEvent::Failed(error) => return Err(error),
+            LinkEvent::Failed(error) => return Err(error.into()),
+            LinkEvent::Acked { .. } => {}
         }
         if let Some(table) = &mut self.table {
             table.listening = self.link.listening;
@@ -295,20 +293,9 @@ impl Tail {
 
     /// Says `what` when it is news, else now and then with the number of times.
     fn say_sometimes(&mut self, what: &str, detail: &str) {
-        let now = Instant::now();
-        if let Some((last, at, times)) = &mut self.said
-            && last == what
-        {
-            *times += 1;
-            if now.saturating_duration_since(*at) < SAY_AGAIN {
-                return;
-            }
-            *at = now;
-            let text = format!("{what} ({times} times){detail}");
-            return self.say(&text);
+        if let Some(text) = self.repeats.say(what, detail, clock::now().mono) {
+            self.say(&text);
         }
-        self.said = Some((what.to_owned(), now, 1));
-        self.say(&format!("{what}{detail}"));
     }
 
     fn summary(&self) -> Summary {
@@ -323,7 +310,7 @@ impl Tail {
     async fn finish(mut self, mut end: End) -> Result<Report, TailError> {
         if !self.link.ever_listened && end == End::Asked {
             self.leave_table().await;
-            return Err(TailError::Unavailable(self.last_failure));
+            return Err(LinkError::Unavailable(self.last_failure).into());
         }
         let summary = self.summary();
         if self.options.show == (Show::Lines { summary: true }) {
@@ -335,7 +322,7 @@ impl Tail {
             end = self.flush().await?;
         }
         self.leave_table().await;
-        self.link.disconnect(&self.options, LAST_WORDS).await;
+        self.link.disconnect(&self.options.link, LAST_WORDS).await;
         Ok(Report { summary, reader_gone: end == End::ReaderGone })
     }
 

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use crate::hub::filter::Filter;
+use crate::hub::link::{LinkError, LinkOptions};
 use crate::hub::summary::Summary;
-use crate::uplink::transport::tls::TlsFiles;
-use crate::uplink::transport::{BrokerUrl, Credentials};
 
 /// How records are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,16 +17,8 @@ pub enum Show {
 
 #[derive(Clone, Debug)]
 pub struct Options {
-    pub url: BrokerUrl,
-    /// Not used for clear text.
-    pub tls: TlsFiles,
-    pub credentials: Option<Credentials>,
-    pub client_id: String,
+    pub link: LinkOptions,
     pub prefix: String,
-    /// Filters without which nothing can be told.
-    pub needed: Vec<String>,
-    /// Filters that the broker may refuse.
-    pub wanted: Vec<String>,
     /// Whether we are the only receiver: gaps can be judged.
     pub alone: bool,
     pub filter: Filter,
@@ -46,11 +37,7 @@ pub struct Options {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TailError {
     #[error("{0}")]
-    Unavailable(String),
-    #[error("{0}")]
-    Refused(String),
-    #[error("{0}")]
-    Config(String),
+    Link(#[from] LinkError),
     #[error("cannot write to standard output: {0}")]
     Output(String),
 }

@@ -77,6 +77,20 @@ impl Epoch {
         self.expect(first..=self.top)
     }
 
+    /// Everything is expected, whatever we heard first.
+    pub fn begin_at_1(&mut self) -> Vec<RangeInclusive<u64>> {
+        if self.base == Some(1) { Vec::new() } else { self.begin(1, self.top) }
+    }
+
+    /// What an earlier run knew; nothing of it is news.
+    pub fn remember(&mut self, seen: &RangeSet, next: u64) {
+        self.seen.union(seen);
+        for set in [&mut self.missing, &mut self.struck, &mut self.confirmed] {
+            set.subtract(seen);
+        }
+        self.reach(seen.last().unwrap_or(0).max(next.saturating_sub(1)));
+    }
+
     /// Extends what is expected to `last`; before there is a base, only remembers it.
     fn reach(&mut self, last: u64) -> Vec<RangeInclusive<u64>> {
         let from = self.top.saturating_add(1);
@@ -155,6 +169,10 @@ impl Epoch {
 
     pub fn is_pending(&self, seqs: RangeInclusive<u64>) -> bool {
         self.pending.covers(seqs)
+    }
+
+    pub fn is_confirmed(&self, seqs: RangeInclusive<u64>) -> bool {
+        self.confirmed.intersects(seqs)
     }
 
     pub fn gaps(&self, epoch: u64) -> Vec<Gap> {

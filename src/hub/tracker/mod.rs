@@ -6,6 +6,7 @@
 //!   to the highest seq seen or named by a status, and what [`owed`](Tracker::heartbeat) adds below the base. The base
 //!   is the first seq heard by the live lane, or the `next_seq` of the first status that was not retained, whichever
 //!   comes first: both prove that what follows was published while we listened. What lies below is unknown, not missing.
+//!   One who [wants everything](Tracker::of_everything) has its base at 1.
 //! - **missing**: expected, not seen, not declared lost. A missing range is *pending* when the last status lists it,
 //!   else *open*; it is *confirmed* once two heartbeats in a row, at least [`Bounds::heartbeat_spacing`] apart, named it
 //!   neither pending nor lost. Reordering between the lanes is normal, so only a confirmed gap is a finding of loss.
@@ -84,6 +85,8 @@ struct Host {
 #[derive(Debug, Default)]
 pub struct Tracker {
     bounds: Bounds,
+    /// The base of every epoch is 1.
+    everything: bool,
     hosts: BTreeMap<String, Host>,
     ranges: usize,
     untracked: u64,
@@ -93,6 +96,22 @@ pub struct Tracker {
 impl Tracker {
     pub fn new(bounds: Bounds) -> Self {
         Self { bounds, ..Self::default() }
+    }
+
+    /// For one who keeps what it has and wants all that there ever was.
+    pub fn of_everything(bounds: Bounds) -> Self {
+        Self { bounds, everything: true, ..Self::default() }
+    }
+
+    /// Takes in what is known of an epoch from before: seqs seen, and the next to be drawn. Losses with [`Self::declare`].
+    /// Call it in the order in which the epochs were heard last.
+    pub fn remember(&mut self, host: &str, epoch: u64, seen: &RangeSet, next: u64, now: Now) {
+        let mut findings = Vec::new();
+        if !self.admit(host, &mut findings) {
+            return;
+        }
+        self.hear(host, epoch, now, &mut findings);
+        self.change(host, epoch, &mut findings, |state, _| state.remember(seen, next));
     }
 
     /// Judges the records of one message, in its order.
@@ -201,6 +220,11 @@ impl Tracker {
         sum
     }
 
+    /// Whether anything of these seqs is a confirmed gap.
+    pub fn confirmed(&self, host: &str, epoch: u64, seqs: RangeInclusive<u64>) -> bool {
+        self.hosts.get(host).and_then(|h| h.epochs.get(&epoch)).is_some_and(|state| state.is_confirmed(seqs))
+    }
+
     /// Every missing range of a host, by epoch and seq.
     pub fn gaps(&self, host: &str) -> Vec<Gap> {
         let epochs = self.hosts.get(host).into_iter().flat_map(|h| &h.epochs);
@@ -230,7 +254,13 @@ impl Tracker {
 
     /// Notes that the host speaks of `epoch` as its own.
     fn hear(&mut self, host: &str, epoch: u64, now: Now, findings: &mut Vec<Finding>) {
-        self.change(host, epoch, findings, |_, _| ());
+        let everything = self.everything;
+        self.change(host, epoch, findings, |state, findings| {
+            if everything {
+                let opened = state.begin_at_1();
+                findings.extend(gaps_of(epoch, state, opened));
+            }
+        });
         let Some(host) = self.hosts.get_mut(host) else { return };
         let Some(state) = host.epochs.get_mut(&epoch) else { return };
         if state.heard_at.replace(now.mono).is_none() {

@@ -355,3 +355,28 @@ fn gaps_beyond_the_bound_are_forgotten_but_counted_for_ever() {
     assert!(tracker.gaps("h").len() <= 8);
     assert!(tally.forgotten >= 90);
 }
+
+#[test]
+fn one_who_wants_everything_expects_it_from_the_first_seq_on() {
+    let mut tracker = Tracker::of_everything(Bounds::default());
+    let observed = tracker.observe("a", 7, &[5, 6], Lane::History, at(0));
+    assert!(observed.findings.contains(&Finding::Gap { epoch: 7, seqs: 1..=4, pending: false }), "{observed:?}");
+    tracker.heartbeat("a", &status(7, 9, &[(7, 3, 4)]), false, at(10));
+    assert!(!tracker.confirmed("a", 7, 1..=9), "one heartbeat proves nothing");
+    tracker.heartbeat("a", &status(7, 9, &[(7, 3, 4)]), false, at(20));
+    assert!(tracker.confirmed("a", 7, 1..=2) && tracker.confirmed("a", 7, 7..=8));
+    assert!(!tracker.confirmed("a", 7, 3..=6), "promised, or here");
+}
+
+#[test]
+fn what_an_earlier_run_knew_is_neither_missing_nor_new() {
+    let mut tracker = Tracker::of_everything(Bounds::default());
+    let seen = RangeSet::from_iter([1..=10, 15..=20]);
+    tracker.remember("a", 7, &seen, 25, at(0));
+    let gaps: Vec<_> = tracker.gaps("a").into_iter().map(|gap| gap.seqs).collect();
+    assert_eq!(gaps, [11..=14, 21..=24]);
+    let verdicts = tracker.observe("a", 7, &[10, 11], Lane::History, at(1)).verdicts;
+    assert_eq!(verdicts, [(10..=10, Verdict::Duplicate), (11..=11, Verdict::Late)]);
+    tracker.heartbeat("a", &status(7, 25, &[]), true, at(60));
+    assert!(!tracker.confirmed("a", 7, 1..=30), "a restart begins to count heartbeats anew");
+}

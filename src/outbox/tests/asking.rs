@@ -1,6 +1,7 @@
 //! What is asked for again: read back from what is kept, or declared again as what it is; and an epoch that ends early.
 
 use super::*;
+use crate::outbox::redraw::STEP;
 
 /// Settled records of which the oldest segments have made way for newer ones: the epoch, and the first seq still there.
 fn settled_and_dropped(dir: &Path) -> (Outbox, u64, u64) {
@@ -125,13 +126,12 @@ fn quarantined_values_stay_within_the_quota_from_the_first() {
 }
 
 #[test]
-fn an_epoch_that_is_given_up_keeps_its_records_and_the_next_counts_from_one() {
+fn an_epoch_that_is_given_up_is_kept_and_the_next_counts_from_one() {
     let dir = tempfile::tempdir().unwrap();
     let (mut outbox, opened) = open(dir.path(), 0);
     let old = opened.epoch;
-    assert!(!outbox.begin_epoch(at(0)), "nothing was drawn in it");
     outbox.append(&[run(3, 10)], at(0)).unwrap();
-    assert!(outbox.begin_epoch(at(1)));
+    outbox.begin_epoch(at(1));
     let appended = outbox.append(&[run(2, 10)], at(1)).unwrap();
     assert!(outbox.epoch() != old && appended.next_seq == 3);
     assert_eq!(outbox.load(old, 1..=3, 1000, at(1)).chunks[0].count, 3);
@@ -141,6 +141,48 @@ fn an_epoch_that_is_given_up_keeps_its_records_and_the_next_counts_from_one() {
     assert_eq!((opened.epochs[0].epoch, opened.epochs[0].next, opened.epochs[1].prev), (old, 4, Some(old)));
     assert_eq!(opened.losses, []);
     assert_eq!(drain(&mut outbox).iter().map(|(_, n)| *n).sum::<u32>(), 5);
+}
+
+#[test]
+fn what_was_not_delivered_of_an_epoch_that_is_given_up_is_drawn_anew_and_declared() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut outbox, opened) = open(dir.path(), 0);
+    let old = opened.epoch;
+    for _ in 0..400 {
+        outbox.append(&[run(4, 400)], at(0)).unwrap();
+    }
+    outbox.settle(old, &RangeSet::from_iter([1..=400]));
+    outbox.begin_epoch(at(1));
+    let (mut redrawn, mut lost, mut steps) = (0, 0, 0);
+    while let Some(appended) = outbox.redraw(at(1)).unwrap() {
+        redrawn += appended.runs.iter().flat_map(|(_, chunks)| chunks).map(|c| u64::from(c.count)).sum::<u64>();
+        assert!(appended.losses.iter().all(|l| l.epoch == old && l.reason == LossReason::Epoch));
+        lost += appended.losses.iter().map(|l| l.count).sum::<u64>();
+        steps += 1;
+    }
+    assert_eq!((redrawn, lost), (1200, 1200));
+    assert!(steps > 2, "in steps of {STEP} bytes");
+    assert_eq!(outbox.next_seq(), 1201);
+    assert_eq!(outbox.epochs()[0].pending.len(), 0);
+    outbox.save(at(1)).unwrap();
+    drop(outbox);
+    let (outbox, opened) = open(dir.path(), 2);
+    assert_eq!((opened.next_seq, opened.losses.iter().map(|l| l.count).sum::<u64>()), (1201, 1200));
+    let pending: Vec<u64> = outbox.epochs().iter().map(|e| e.pending.len()).collect();
+    assert_eq!(pending, [0, 1200]);
+}
+
+#[test]
+fn an_epoch_without_a_record_can_be_given_up_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut outbox, opened) = open(dir.path(), 0);
+    outbox.begin_epoch(at(0));
+    assert!(outbox.redraw(at(0)).unwrap().is_none());
+    outbox.append(&[run(2, 10)], at(0)).unwrap();
+    assert_ne!(outbox.epoch(), opened.epoch);
+    drop(outbox);
+    let (mut outbox, _) = open(dir.path(), 1);
+    assert_eq!(drain(&mut outbox).iter().map(|(_, n)| *n).sum::<u32>(), 2);
 }
 
 #[test]

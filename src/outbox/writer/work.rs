@@ -13,7 +13,7 @@ use crate::outbox::value::Times;
 use crate::outbox::{AppendError, Loaded, Outbox};
 use crate::ranges::RangeSet;
 use crate::record::Run;
-use crate::wire::{Loss, LossReason};
+use crate::wire::{Chunk, Loss, LossReason};
 
 /// A commit takes about so many bytes of runs at most; more wait for the next one.
 const MAX_COMMIT: usize = 128 * 1024;
@@ -25,6 +25,8 @@ const REOPEN_MIN: Duration = Duration::from_secs(1);
 const REOPEN_MAX: Duration = Duration::from_secs(60);
 /// A load that the disk refused is tried again after this.
 const RELOAD: Duration = Duration::from_secs(1);
+/// Commits of 128 KiB in one turn: runs wait in memory meanwhile.
+const REDRAWS: usize = 8;
 
 /// Whom events are told, in order.
 pub type Tell = Box<dyn FnMut(Event) + Send>;
@@ -43,6 +45,8 @@ pub struct Writer {
     not_before: Duration,
     reloads: Vec<Load>,
     broken: bool,
+    /// Records of an epoch that was given up are still to be stored anew.
+    redrawing: bool,
 }
 
 /// One turn's work, taken out of the inbox.
@@ -74,6 +78,7 @@ impl Writer {
             not_before: Duration::ZERO,
             reloads: Vec::new(),
             broken: opening.outbox.as_ref().is_none_or(Outbox::is_broken),
+            redrawing: false,
             opening,
         }
     }
@@ -117,7 +122,8 @@ impl Writer {
             let full = inbox.bytes >= MAX_COMMIT;
             (if full { now } else { since + self.window }).max(self.not_before)
         });
-        let urgent = !inbox.loads.is_empty() || !inbox.quarantines.is_empty() || inbox.flush || inbox.stop;
+        let urgent =
+            !inbox.loads.is_empty() || !inbox.quarantines.is_empty() || inbox.flush || inbox.stop || self.redrawing;
         let every = if self.broken { MAINTAIN_BROKEN } else { MAINTAIN };
         let reload = self.reloads.iter().map(|load| load.at).min();
         let wakes = [Some(self.maintained + every), commit, reload];
@@ -215,6 +221,7 @@ impl Writer {
         if !work.runs.is_empty() || work.flush || work.stop {
             self.commit(work.runs, now);
         }
+        self.redraw(now);
         for load in work.loads {
             self.load(load, now);
         }
@@ -254,6 +261,27 @@ impl Writer {
             }
         }
         self.problems();
+    }
+
+    /// Some steps of what [`Outbox::redraw`] does; the disk's refusal ends them until another turn.
+    fn redraw(&mut self, now: Now) {
+        let was_redrawing = std::mem::take(&mut self.redrawing);
+        for step in 0..REDRAWS {
+            let Some(outbox) = &mut self.opening.outbox else { return };
+            let Ok(Some(redrawn)) = outbox.redraw(now) else {
+                // Until the old seqs are durably declared, a kill brings their records back under them.
+                if was_redrawing || step > 0 {
+                    self.save(now);
+                }
+                return;
+            };
+            let chunks: Vec<Chunk> = redrawn.runs.into_iter().flat_map(|(_, chunks)| chunks).collect();
+            if let Some(witness) = &mut self.witness {
+                chunks.iter().for_each(witness);
+            }
+            self.send_all([Event::Redrawn(chunks), Event::Lost(redrawn.losses)].into());
+        }
+        self.redrawing = true;
     }
 
     /// Runs that could not be stored are first again, and still counted.

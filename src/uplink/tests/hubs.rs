@@ -179,7 +179,45 @@ fn a_retained_status_of_ours_from_the_future_begins_a_new_epoch() {
     assert!(b.uplink.problems().is_empty());
     status.next_seq += 1;
     b.input(seen(&status));
+    assert!(b.uplink.problems().is_empty(), "it is our own");
+    status.session = "older".into();
+    b.input(seen(&status));
     assert!(b.actions.iter().any(|a| matches!(a, Action::BeginEpoch)));
+}
+
+/// A copy of the outbox was put back, and has drawn seqs before anybody could say that they are taken.
+#[test]
+fn a_kept_word_is_measured_by_where_this_process_began() {
+    let ack = |retained| {
+        let payload = encode_payload(&Ack { v: 1, epoch: EPOCH, upto: 4, ranges: Vec::new() });
+        Input::Received(Message { topic: "v1/plant/edge/ack/hub".into(), payload, retained, ..Message::default() })
+    };
+    for retained in [false, true] {
+        let mut b = at_level_hub(backlog(3, 100));
+        b.append("cpu", vec![chunk(4, 100), chunk(5, 100)]);
+        b.input(ack(retained));
+        let given_up = b.actions.iter().any(|a| matches!(a, Action::BeginEpoch));
+        assert_eq!((given_up, b.settled().is_empty()), (retained, retained));
+    }
+}
+
+#[test]
+fn of_an_epoch_that_is_given_up_nothing_more_is_sent() {
+    let mut b = at_level_hub(backlog(3, 100));
+    accept_history(&mut b);
+    let mut status = b.uplink.status(b.now);
+    (status.session, status.next_seq) = ("older".into(), 50);
+    let topic = "v1/plant/edge/status".to_owned();
+    let kept = Message { topic, payload: encode_payload(&status), retained: true, ..Message::default() };
+    b.input(Input::Received(kept));
+    b.append("cpu", vec![chunk(4, 100)]);
+    b.pass(Duration::from_secs(30));
+    assert!(b.seen.iter().all(|s| s.topic == "status"), "{:?}", b.seen);
+    b.ack_own();
+    let anew: Vec<Chunk> = (1..=4).map(|seq| Chunk { epoch: EPOCH + 1, ..chunk(seq, 100) }).collect();
+    b.chunks.extend(anew.iter().map(|c| ((c.epoch, c.first), c.clone())));
+    b.input(Input::Redrawn(anew));
+    assert_eq!(b.take_one("h").seqs(), [1, 2, 3, 4]);
 }
 
 #[test]

@@ -172,6 +172,11 @@ impl Bench {
                 Action::Subscribe(filters) => {
                     let outcomes = filters.into_iter().map(|filter| (filter, 1)).collect();
                     self.uplink.handle(Input::Subscribed(outcomes), self.now);
+                    // What was kept there: our own will.
+                    let payload = self.uplink.offline_payload(&self.uplink.status(self.now).session);
+                    let topic = "v1/plant/edge/status".to_owned();
+                    let kept = Message { topic, payload, retained: true, ..Message::default() };
+                    self.uplink.handle(Input::Received(kept), self.now);
                 }
                 Action::Log { text, .. } => self.logs.push(text),
                 action => self.actions.push(action),

@@ -31,6 +31,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) enum Command {
+    /// With the topic on which an answer is asked for.
     Publish(Publish),
     Subscribe(Vec<Subscription>),
     Ack(u16),
@@ -310,17 +311,13 @@ impl Driver {
     fn hand_over(&mut self, publish: Publish) -> Result<(), CloseKind> {
         let bytes = publish.packet_size();
         self.binder.handed_over(Sent { token: publish.token, bytes, since: clock::now().mono });
-        let properties = (publish.content_type.is_some() || publish.correlation.is_some()).then(|| PublishProperties {
-            content_type: publish.content_type.map(Into::into),
-            correlation_data: publish.correlation.map(Into::into),
-            ..Default::default()
-        });
-        let (topic, retain, payload) = (publish.topic, publish.retain, publish.payload);
-        let sent = match properties {
-            None => self.client.try_publish(topic, QoS::AtLeastOnce, retain, payload),
-            Some(properties) => {
-                self.client.try_publish_with_properties(topic, QoS::AtLeastOnce, retain, payload, properties)
-            }
+        let Publish { topic, retain, payload, content_type, response_topic, correlation, .. } = publish;
+        let plain = content_type.is_none() && response_topic.is_none() && correlation.is_none();
+        let (content_type, correlation_data) = (content_type.map(Into::into), correlation.map(Into::into));
+        let properties = PublishProperties { content_type, response_topic, correlation_data, ..Default::default() };
+        let sent = match plain {
+            true => self.client.try_publish(topic, QoS::AtLeastOnce, retain, payload),
+            false => self.client.try_publish_with_properties(topic, QoS::AtLeastOnce, retain, payload, properties),
         };
         sent.map_err(|_| request_refused())
     }

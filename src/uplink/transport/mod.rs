@@ -107,7 +107,7 @@ pub struct Will {
 }
 
 /// A QoS 1 publish. `token` is the caller's: it comes back in [`TransportEvent::Acked`], once or never.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Publish {
     pub token: u64,
     pub topic: String,
@@ -115,6 +115,8 @@ pub struct Publish {
     pub retain: bool,
     /// MQTT content type, a hint for readers.
     pub content_type: Option<&'static str>,
+    /// Where an answer is asked for.
+    pub response_topic: Option<String>,
     /// Given back to whoever asked with it.
     pub correlation: Option<Vec<u8>>,
 }
@@ -273,12 +275,14 @@ pub(crate) const LARGEST_PACKET: u32 = 268_435_460;
 impl Publish {
     /// Bytes of its packet on the wire, for [`Limits::max_packet`].
     pub fn packet_size(&self) -> usize {
+        let answer = self.response_topic.as_ref().map_or(0, |topic| 3 + topic.len());
         let correlation = self.correlation.as_ref().map_or(0, |c| 3 + c.len());
-        packet_bytes(self.topic.len(), self.payload.len(), content_type_bytes(self.content_type) + correlation)
+        let properties = content_type_bytes(self.content_type) + answer + correlation;
+        packet_bytes(self.topic.len(), self.payload.len(), properties)
     }
 }
 
-/// Bytes of the PUBLISH packet on the wire of a publish without correlation data.
+/// Bytes of the PUBLISH packet on the wire of a publish that neither asks nor answers.
 pub fn packet_size(topic_len: usize, payload_len: usize, content_type: Option<&str>) -> usize {
     packet_bytes(topic_len, payload_len, content_type_bytes(content_type))
 }

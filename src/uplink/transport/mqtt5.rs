@@ -134,8 +134,12 @@ impl Connection {
         if self.in_flight >= limits.window {
             return Err(PublishRefused::WindowFull(limits.window));
         }
-        if !valid_topic(&publish.topic) {
-            return Err(PublishRefused::Topic(publish.topic));
+        if let Some(bad) = [Some(&publish.topic), publish.response_topic.as_ref()]
+            .into_iter()
+            .flatten()
+            .find(|topic| !valid_topic(topic))
+        {
+            return Err(PublishRefused::Topic(bad.clone()));
         }
         if publish.retain && !limits.retain_available {
             return Err(PublishRefused::Retain(publish.topic));

@@ -102,7 +102,10 @@ fn status_topic_holds_the_heartbeat_or_the_will() {
     let online = decode_status(status().to_string().as_bytes()).unwrap();
     assert!(matches!(online, StatusMessage::Online(s) if s.next_seq == 11));
     let will = decode_status(br#"{"state":"offline","session":"s1"}"#).unwrap();
-    assert_eq!(will, StatusMessage::Offline(Offline { state: State::Offline, session: "s1".into() }));
+    assert_eq!(
+        will,
+        StatusMessage::Offline(Offline { state: State::Offline, session: "s1".into(), epoch: None, next_seq: None })
+    );
     let error = decode_status(br#"{"state":"online","session":"s1"}"#).unwrap_err().to_string();
     assert!(error.contains("`v` is missing"), "{error}");
     assert!(decode_status(br#"{"state":"asleep","session":"s1"}"#).is_err());

@@ -28,14 +28,7 @@ fn online() -> (Driver, EventLoop, mpsc::Sender<Command>, mpsc::Receiver<Transpo
 }
 
 fn hand_over(driver: &mut Driver, token: u64) {
-    let publish = Publish {
-        token,
-        topic: "a".into(),
-        payload: vec![0; 2041],
-        retain: false,
-        content_type: None,
-        correlation: None,
-    };
+    let publish = Publish { token, topic: "a".into(), payload: vec![0; 2041], ..Publish::default() };
     driver.hand_over(publish).unwrap();
 }
 

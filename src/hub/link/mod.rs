@@ -3,22 +3,24 @@
 //! Owns which failures are worth another attempt: until the first success, a refusal that will not change by itself
 //! ends the program; after it, everything is tried again, with certificates read anew. Never reads a payload.
 
+mod backoff;
+mod presence;
+
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::backoff::Backoff;
-use super::{Options, TailError};
-use crate::uplink::transport::tls::{self, VerificationTime};
+use self::backoff::Backoff;
+use crate::uplink::transport::tls::{self, TlsFiles, VerificationTime};
 use crate::uplink::transport::{
-    AckToken, CloseKind, CloseReason, ConnectOptions, Connection, Limits, Received, Session, SubscribeOutcome,
-    Subscription, TlsFailure, TransportEvent, suback_name,
+    AckToken, BrokerUrl, CloseKind, CloseReason, ConnectOptions, Connection, Credentials, Limits, Publish,
+    PublishRefused, Received, Session, SubscribeOutcome, Subscription, TlsFailure, TransportEvent, suback_name,
 };
-use crate::wire::DecodeLimits;
+use crate::wire::{DecodeLimits, Topic};
 
 /// Seconds for which the broker keeps our subscriptions and messages when the connection is lost.
 const SESSION_KEPT_S: u32 = 300;
-/// Messages received and not yet written out, at most: each may be as large as a message may be.
+/// Messages received and not yet acknowledged, at most: each may be as large as a message may be.
 const RECEIVE_MAX: u16 = 32;
 /// Topic and properties of the largest message.
 const PACKET_OVERHEAD: u32 = 1024;
@@ -27,10 +29,75 @@ const FIGHT: Duration = Duration::from_secs(120);
 /// DISCONNECT: another client has connected under our client id.
 const SESSION_TAKEN_OVER: u8 = 0x8e;
 
+/// How to connect and to what to subscribe. Checked by the command line; certificates are read at each attempt.
+#[derive(Clone, Debug)]
+pub struct LinkOptions {
+    pub url: BrokerUrl,
+    /// Not used for clear text.
+    pub tls: TlsFiles,
+    pub credentials: Option<Credentials>,
+    pub client_id: String,
+    /// Filters without which nothing can be told.
+    pub needed: Vec<String>,
+    /// Filters that the broker may refuse.
+    pub wanted: Vec<String>,
+    pub keeps: Keeps,
+    /// Messages received and not yet acknowledged, at most.
+    pub receive_max: u16,
+    /// Bytes of the largest packet we accept.
+    pub max_packet: u32,
+    /// Publishes in flight at most.
+    pub window: u16,
+    /// Where the broker says that we are gone, when we are.
+    pub presence: Option<Topic>,
+}
+
+impl LinkOptions {
+    /// Of a subscriber that only looks; it subscribes to nothing yet.
+    pub fn looking(url: BrokerUrl, tls: TlsFiles, client_id: String) -> Self {
+        Self {
+            url,
+            tls,
+            credentials: None,
+            client_id,
+            needed: Vec::new(),
+            wanted: Vec::new(),
+            keeps: Keeps::ThisRun(SESSION_KEPT_S),
+            receive_max: RECEIVE_MAX,
+            max_packet: DecodeLimits::default().max_bytes as u32 + PACKET_OVERHEAD,
+            window: 1,
+            presence: None,
+        }
+    }
+}
+
+/// For how many seconds the broker keeps our subscriptions and messages when the connection is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeps {
+    /// While we run: what it has kept from before us is not for us, and it is told when we end.
+    ThisRun(u32),
+    /// Across our own restarts.
+    Always(u32),
+}
+
+/// Why no connection came to be, or none will.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LinkError {
+    #[error("{0}")]
+    Unavailable(String),
+    #[error("{0}")]
+    Refused(String),
+    #[error("{0}")]
+    Config(String),
+}
+
 #[derive(Debug)]
 pub(in crate::hub) struct Link {
     state: State,
     backoff: Backoff,
+    /// Names each connection's session, with the number of the attempt.
+    seed: u64,
+    attempts: u64,
     /// Connections that came to be.
     pub connections: u64,
     /// Since then every filter that we need is granted.
@@ -69,6 +136,11 @@ pub(in crate::hub) enum LinkEvent {
         missing: Vec<String>,
     },
     Message(Received),
+    /// The broker's answer to one publish.
+    Acked {
+        token: u64,
+        code: u8,
+    },
     Discarded {
         count: u64,
         why: &'static str,
@@ -79,7 +151,7 @@ pub(in crate::hub) enum LinkEvent {
         wait: Duration,
     },
     /// Not to be tried again.
-    Failed(TailError),
+    Failed(LinkError),
 }
 
 impl Link {
@@ -87,6 +159,8 @@ impl Link {
         Self {
             state: State::Down { until: Instant::now() },
             backoff: Backoff::new(seed),
+            seed,
+            attempts: 0,
             connections: 0,
             listening: false,
             ever_listened: false,
@@ -96,11 +170,14 @@ impl Link {
     }
 
     /// The next thing that happened. Cancel-safe.
-    pub async fn next(&mut self, options: &Options) -> LinkEvent {
+    pub async fn next(&mut self, options: &LinkOptions) -> LinkEvent {
         loop {
             let event = match &mut self.state {
                 State::Down { until } => {
                     sleep_until(*until).await;
+                    if let Keeps::Always(_) = options.keeps {
+                        self.sweep = Sweep::Done;
+                    }
                     match self.open(options) {
                         Ok(connection) => {
                             self.state = State::Up { connection: Box::new(connection), since: None };
@@ -126,11 +203,41 @@ impl Link {
         }
     }
 
-    /// Says goodbye and leaves no session behind: the broker would queue for it until it expires. That takes a second
-    /// connection, since the library's DISCONNECT carries no expiry.
-    pub async fn disconnect(self, options: &Options, wait: Duration) {
+    /// Hands over one QoS 1 publish; answered by [`LinkEvent::Acked`] unless the connection is lost first.
+    pub fn publish(&mut self, publish: Publish) -> Result<(), PublishRefused> {
+        let State::Up { connection, .. } = &mut self.state else { return Err(PublishRefused::NotConnected) };
+        connection.publish(publish)
+    }
+
+    /// Publishes that may be handed over now.
+    pub fn free(&self) -> usize {
+        match &self.state {
+            State::Up { connection, .. } => connection.free(),
+            State::Down { .. } => 0,
+        }
+    }
+
+    /// Publishes handed over and not answered.
+    pub fn in_flight(&self) -> usize {
+        match &self.state {
+            State::Up { connection, .. } => connection.in_flight(),
+            State::Down { .. } => 0,
+        }
+    }
+
+    /// The name of the present connection in what we say about ourselves.
+    pub fn session(&self) -> String {
+        presence::session(self.seed, self.attempts)
+    }
+
+    /// Says goodbye. A session that is kept for this run only is ended, or the broker would queue for it until it
+    /// expires; that takes a second connection, since the library's DISCONNECT carries no expiry.
+    pub async fn disconnect(self, options: &LinkOptions, wait: Duration) {
         let State::Up { connection, since: Some(_) } = self.state else { return };
         connection.disconnect(wait).await;
+        if let Keeps::Always(_) = options.keeps {
+            return;
+        }
         let Ok(mut connect) = connect_options(options, true) else { return };
         connect.session = Session::CLEAN;
         connect.connect_timeout = wait;
@@ -140,14 +247,18 @@ impl Link {
         }
     }
 
-    fn open(&self, options: &Options) -> Result<Connection, TailError> {
+    fn open(&mut self, options: &LinkOptions) -> Result<Connection, LinkError> {
         let mut connect = connect_options(options, self.ever_listened)?;
-        let refused = |e: &dyn std::fmt::Display| TailError::Config(e.to_string());
+        self.attempts += 1;
+        connect.will = options.presence.as_ref().map(|topic| presence::will(topic, self.session()));
+        let refused = |e: &dyn std::fmt::Display| LinkError::Config(e.to_string());
         if self.sweep == Sweep::Now {
             connect.session = Session::CLEAN;
             return Connection::open(&connect).map_err(|e| refused(&e));
         }
-        connect.session = Session::kept(SESSION_KEPT_S);
+        connect.session = match options.keeps {
+            Keeps::ThisRun(seconds) | Keeps::Always(seconds) => Session::kept(seconds),
+        };
         let mut connection = Connection::open(&connect).map_err(|e| refused(&e))?;
         for filters in [&options.needed, &options.wanted] {
             let subscriptions = filters.iter().map(Subscription::new).collect();
@@ -173,7 +284,8 @@ impl Link {
             TransportEvent::Received(received) => Some(LinkEvent::Message(received)),
             TransportEvent::Discarded { count, why } => Some(LinkEvent::Discarded { count, why }),
             TransportEvent::Closed(reason) => Some(self.closed(&reason)),
-            TransportEvent::Acked { .. } | TransportEvent::Progress => None,
+            TransportEvent::Acked { token, code } => Some(LinkEvent::Acked { token, code }),
+            TransportEvent::Progress => None,
         }
     }
 
@@ -198,7 +310,7 @@ impl Link {
         if !self.listening {
             if !refused.is_empty() {
                 let why = format!("the broker refused the subscription to {}; check its ACL", refused.join(", "));
-                return Some(self.down(TailError::Refused(why)));
+                return Some(self.down(LinkError::Refused(why)));
             }
             self.listening = true;
             self.ever_listened = true;
@@ -211,26 +323,26 @@ impl Link {
         let text = reason.to_string();
         if let CloseKind::Disconnected { code: SESSION_TAKEN_OVER, .. } = reason.kind {
             // Our own older connections are gone, so it is somebody else; coming back would throw that one off.
-            return self.fail(TailError::Refused(format!(
+            return self.fail(LinkError::Refused(format!(
                 "{text}; give each subscriber a client id (or certificate) of its own"
             )));
         }
         self.down(match permanent(&reason.kind) {
-            Some(Permanent::Refused) => TailError::Refused(text),
-            Some(Permanent::Config) => TailError::Config(text),
-            None => TailError::Unavailable(text),
+            Some(Permanent::Refused) => LinkError::Refused(text),
+            Some(Permanent::Config) => LinkError::Config(text),
+            None => LinkError::Unavailable(text),
         })
     }
 
     /// Plans the next attempt, or gives up on what will not change by itself.
-    fn down(&mut self, why: TailError) -> LinkEvent {
+    fn down(&mut self, why: LinkError) -> LinkEvent {
         let now = Instant::now();
         let held = match &self.state {
             State::Up { since: Some(since), .. } => now.saturating_duration_since(*since),
             _ => Duration::ZERO,
         };
         self.listening = false;
-        if !self.ever_listened && !matches!(why, TailError::Unavailable(_)) {
+        if !self.ever_listened && !matches!(why, LinkError::Unavailable(_)) {
             return self.fail(why);
         }
         // Two under one client id throw each other off; not every broker says so.
@@ -243,7 +355,7 @@ impl Link {
     }
 
     /// Stays down for whoever asks again; nobody should.
-    fn fail(&mut self, why: TailError) -> LinkEvent {
+    fn fail(&mut self, why: LinkError) -> LinkEvent {
         self.listening = false;
         self.state = State::Down { until: Instant::now() + Duration::from_secs(3600) };
         LinkEvent::Failed(why)
@@ -251,11 +363,11 @@ impl Link {
 }
 
 /// Certificates are read anew each time; what is odd about them is said once.
-fn connect_options(options: &Options, known: bool) -> Result<ConnectOptions, TailError> {
+fn connect_options(options: &LinkOptions, known: bool) -> Result<ConnectOptions, LinkError> {
     let mut connect = ConnectOptions::new(options.url.clone(), options.client_id.clone());
     if options.url.tls() {
         let loaded = tls::load(&options.tls, VerificationTime::new(None));
-        let loaded = loaded.map_err(|e| TailError::Config(e.to_string()))?;
+        let loaded = loaded.map_err(|e| LinkError::Config(e.to_string()))?;
         if !known {
             loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         }
@@ -263,9 +375,9 @@ fn connect_options(options: &Options, known: bool) -> Result<ConnectOptions, Tai
     }
     connect.credentials.clone_from(&options.credentials);
     connect.keep_alive = Duration::from_secs(30);
-    connect.window = 1;
-    connect.receive_max = RECEIVE_MAX;
-    connect.max_incoming_packet = DecodeLimits::default().max_bytes as u32 + PACKET_OVERHEAD;
+    connect.window = options.window;
+    connect.receive_max = options.receive_max;
+    connect.max_incoming_packet = options.max_packet;
     Ok(connect)
 }
 

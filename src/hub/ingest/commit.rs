@@ -1,0 +1,201 @@
+//! One batch into sink and ledger: what is new is written, what is known is not, and both are durable together.
+//!
+//! Blocking; run by the writer's thread. A batch that fails leaves nothing behind and can be committed again, also
+//! after a crash: the ledger decides what is new, and the sink drops what the ledger does not vouch for.
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+
+use super::batch::{Batch, Item};
+use crate::clock::Now;
+use crate::hub::ledger::{Draft, Ledger, LedgerError, Told};
+use crate::hub::sinks::{Sink, SinkError, Stored};
+use crate::record::Record;
+use crate::wire::{Ack, Envelope, Loss, State, Status};
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CommitError {
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+/// What a commit has made known.
+#[derive(Debug, Default)]
+pub(super) struct Committed {
+    pub stored: u64,
+    pub duplicates: u64,
+    pub acks: Vec<HostAck>,
+}
+
+/// What may be said to a host now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct HostAck {
+    pub site: String,
+    pub host: String,
+    pub ack: Ack,
+    /// Records stored by this commit.
+    pub stored: u64,
+}
+
+/// The epochs to acknowledge, with what was stored of each.
+type Touched = std::collections::BTreeMap<(String, u64), u64>;
+
+pub(super) fn commit(
+    batch: &Batch,
+    ledger: &mut Ledger,
+    sink: &mut dyn Sink,
+    now: Now,
+) -> Result<Committed, CommitError> {
+    let position = ledger.position()?.map(str::to_owned);
+    sink.begin(position.as_deref(), now)?;
+    let mut work = Work { draft: ledger.draft()?, sink, now, done: Committed::default(), touched: Touched::new() };
+    for item in &batch.items {
+        work.item(item)?;
+    }
+    work.finish()
+}
+
+struct Work<'a> {
+    draft: Draft<'a>,
+    sink: &'a mut dyn Sink,
+    now: Now,
+    done: Committed,
+    touched: Touched,
+}
+
+impl Work<'_> {
+    fn item(&mut self, item: &Item) -> Result<(), CommitError> {
+        match item {
+            Item::Data { envelope, topic } => self.data(envelope, topic),
+            Item::Online { status, retained } => self.online(status, *retained),
+            Item::Offline { host, session } => self.offline(host, session),
+        }
+    }
+
+    fn data(&mut self, envelope: &Envelope, topic: &str) -> Result<(), CommitError> {
+        let Envelope { host, site, epoch, losses, records, .. } = envelope;
+        // Losses may speak of other epochs; a message of losses only is about its own as well.
+        self.draft.host(host)?.hear(site, Some(*epoch), self.now.wall_ms);
+        self.hear(host, *epoch)?;
+        self.losses(host, losses)?;
+        for run in records.chunk_by(|a, b| a.seq.checked_add(1) == Some(b.seq)) {
+            let (seqs, before) = (run[0].seq..=run[run.len() - 1].seq, self.done.stored);
+            for fresh in self.draft.account(host, *epoch)?.fresh(seqs.clone()) {
+                self.store(envelope, topic, run, fresh)?;
+            }
+            self.draft.account(host, *epoch)?.take(seqs);
+            self.done.duplicates += run.len() as u64 - (self.done.stored - before);
+        }
+        self.touch(host, *epoch);
+        Ok(())
+    }
+
+    fn store(
+        &mut self,
+        envelope: &Envelope,
+        topic: &str,
+        run: &[Record],
+        fresh: RangeInclusive<u64>,
+    ) -> Result<(), CommitError> {
+        let first = run[0].seq;
+        let part = &run[(*fresh.start() - first) as usize..=(*fresh.end() - first) as usize];
+        for record in part {
+            let time = self.time_of(envelope, record)?;
+            let (time_ms, corrected) = time.map_or((record.ts, false), |time| (time, true));
+            self.sink.write(&Stored { envelope, record, topic, time_ms, corrected })?;
+        }
+        self.done.stored += part.len() as u64;
+        *self.touch(&envelope.host, envelope.epoch) += part.len() as u64;
+        Ok(())
+    }
+
+    /// The right time of a record whose host's clock was not known to be; `None` when there is none better than its own.
+    fn time_of(&mut self, envelope: &Envelope, record: &Record) -> Result<Option<i64>, CommitError> {
+        if envelope.synced {
+            return Ok(None);
+        }
+        let offset = self.draft.host(&envelope.host)?.offset(&envelope.boot, envelope.anchor);
+        Ok(offset.and_then(|offset| offset.checked_add_unsigned(record.mono)))
+    }
+
+    fn losses(&mut self, host: &str, losses: &[Loss]) -> Result<(), CommitError> {
+        for Loss { epoch, from, to, reason, .. } in losses {
+            self.hear(host, *epoch)?;
+            self.draft.account(host, *epoch)?.declare(*from, *to, *reason);
+            self.touch(host, *epoch);
+        }
+        Ok(())
+    }
+
+    fn online(&mut self, status: &Status, retained: bool) -> Result<(), CommitError> {
+        let Status { host, site, epoch, .. } = status;
+        let row = self.draft.host(host)?;
+        let lives = !retained || row.first_ms == 0;
+        if lives {
+            row.hear(site, Some(*epoch), self.now.wall_ms);
+        }
+        row.told = Some(Told::from(status));
+        if lives {
+            self.hear(host, *epoch)?;
+        }
+        self.draft.account(host, *epoch)?.tell_next(status.next_seq);
+        self.losses(host, &status.losses)?;
+        // What the host still calls pending though it is here: our acknowledgement has not reached it.
+        let pending: BTreeSet<u64> = status.pending.iter().map(|range| range.epoch).collect();
+        for epoch in pending {
+            let ranges = status.pending.iter().filter(|range| range.epoch == epoch);
+            let known = self.draft.peek(host, epoch)?;
+            if known.is_some_and(|account| ranges.clone().any(|r| account.seen.intersects(r.from..=r.to))) {
+                self.draft.account(host, epoch)?;
+                self.touch(host, epoch);
+            }
+        }
+        Ok(())
+    }
+
+    /// Late wills of older connections are no news.
+    fn offline(&mut self, host: &str, session: &str) -> Result<(), CommitError> {
+        let told = &mut self.draft.host(host)?.told;
+        if let Some(told) = told.as_mut().filter(|told| told.session == session) {
+            told.state = State::Offline;
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, host: &str, epoch: u64) -> Result<(), CommitError> {
+        let now_ms = self.now.wall_ms;
+        let account = self.draft.account(host, epoch)?;
+        if account.first_ms == 0 {
+            account.first_ms = now_ms;
+        }
+        account.last_ms = now_ms;
+        Ok(())
+    }
+
+    fn touch(&mut self, host: &str, epoch: u64) -> &mut u64 {
+        self.touched.entry((host.to_owned(), epoch)).or_default()
+    }
+
+    fn finish(self) -> Result<Committed, CommitError> {
+        let Work { mut draft, sink, mut done, touched, .. } = self;
+        let mut sites = std::collections::BTreeMap::new();
+        for (host, _) in touched.keys() {
+            if !sites.contains_key(host) {
+                sites.insert(host.clone(), draft.host(host)?.site.clone());
+            }
+        }
+        let position = sink.flush()?;
+        let accounts = draft.commit(&position)?;
+        done.acks.extend(touched.into_iter().filter_map(|((host, epoch), stored)| {
+            let ack = accounts.get(&(host.clone(), epoch))?.ack(epoch);
+            let site = sites.get(&host)?.clone();
+            Some(HostAck { site, host, ack, stored })
+        }));
+        Ok(done)
+    }
+}
+
+#[cfg(test)]
+mod tests;

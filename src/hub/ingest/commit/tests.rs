@@ -1,0 +1,376 @@
+//! Commits through the real ledger and files, and through sinks and disks that fail at every step.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::hub::sinks::{SinkOptions, ndjson};
+use crate::record::{Point, Tags};
+use crate::wire::{Lane, LossReason, PendingRange};
+
+const WALL: i64 = 1_790_000_000_000;
+
+fn now() -> Now {
+    Now { mono: Duration::ZERO, boot: Duration::ZERO, wall_ms: WALL }
+}
+
+fn envelope(epoch: u64, seqs: impl IntoIterator<Item = u64>) -> Envelope {
+    let record = |seq| {
+        let point = Point {
+            ts: 1000,
+            mono: seq * 10,
+            name: "m".into(),
+            tags: Tags::new(),
+            fields: Default::default(),
+            error: None,
+        };
+        Record::new(seq, point)
+    };
+    Envelope {
+        v: 1,
+        host: "edge-01".to_owned(),
+        site: "lab".to_owned(),
+        epoch,
+        boot: "boot-1".to_owned(),
+        synced: true,
+        anchor: None,
+        sent: 0,
+        lane: Lane::Live,
+        losses: Vec::new(),
+        records: seqs.into_iter().map(record).collect(),
+    }
+}
+
+fn data(envelope: Envelope) -> Item {
+    Item::Data { envelope, topic: "v1/lab/edge-01/m/x".to_owned() }
+}
+
+fn loss(epoch: u64, from: u64, to: Option<u64>) -> Loss {
+    Loss { epoch, from, to, count: 0, reason: LossReason::Quota, t0: 0, t1: 0 }
+}
+
+fn status(next_seq: u64, pending: &[(u64, u64)]) -> Status {
+    Status {
+        v: 1,
+        state: State::Online,
+        session: "s".to_owned(),
+        host: "edge-01".to_owned(),
+        site: "lab".to_owned(),
+        sent: 0,
+        version: "0".to_owned(),
+        epoch: 7,
+        next_seq,
+        pending: pending.iter().map(|&(from, to)| PendingRange { epoch: 7, from, to }).collect(),
+        backlog: 0,
+        oldest: None,
+        eta_s: None,
+        losses: Vec::new(),
+        level: "hub".to_owned(),
+        problems: Vec::new(),
+    }
+}
+
+fn online(next_seq: u64, pending: &[(u64, u64)]) -> Item {
+    Item::Online { status: Box::new(status(next_seq, pending)), retained: false }
+}
+
+fn sink(dir: &Path) -> Box<dyn Sink> {
+    let options = SinkOptions { dir: dir.to_owned(), file_bytes: 4000, file_age: Duration::from_secs(3600) };
+    ndjson::open(&options).unwrap()
+}
+
+struct Stage {
+    dir: tempfile::TempDir,
+    ledger: Ledger,
+    sink: Box<dyn Sink>,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(dir.path()).unwrap();
+        let mut sink = sink(dir.path());
+        sink.begin(None, now()).unwrap();
+        let position = sink.flush().unwrap();
+        ledger.draft().unwrap().commit(&position).unwrap();
+        Self { dir, ledger, sink }
+    }
+
+    /// As after a crash: nothing of the old process is left.
+    fn restart(self) -> Self {
+        let Self { dir, ledger, sink: old } = self;
+        drop((ledger, old));
+        Self { ledger: Ledger::open(dir.path()).unwrap(), sink: sink(dir.path()), dir }
+    }
+
+    fn commit(&mut self, items: Vec<Item>) -> Committed {
+        commit(&Batch { items }, &mut self.ledger, self.sink.as_mut(), now()).unwrap()
+    }
+
+    fn lines(&self) -> Vec<serde_json::Value> {
+        let entries = std::fs::read_dir(self.dir.path()).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> = entries.filter(|path| path.extension().is_some_and(|e| e == "ndjson")).collect();
+        files.sort();
+        let text: String = files.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn seqs(&self) -> Vec<u64> {
+        self.lines().iter().map(|line| line["seq"].as_u64().unwrap()).collect()
+    }
+}
+
+/// Fails at the `left`th operation from now.
+struct Failing<'a> {
+    sink: &'a mut dyn Sink,
+    left: usize,
+}
+
+impl Failing<'_> {
+    fn step(&mut self) -> Result<(), SinkError> {
+        self.left = self.left.saturating_sub(1);
+        match self.left {
+            0 => Err(SinkError {
+                what: "planted",
+                path: "/nowhere".into(),
+                source: std::io::ErrorKind::StorageFull.into(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Sink for Failing<'_> {
+    fn begin(&mut self, durable: Option<&str>, now: Now) -> Result<(), SinkError> {
+        self.step()?;
+        self.sink.begin(durable, now)
+    }
+
+    fn write(&mut self, record: &Stored<'_>) -> Result<(), SinkError> {
+        self.sink.write(record)?;
+        self.step()
+    }
+
+    /// Flushed, and then the answer is lost: the crash between the sink's sync and the ledger's commit.
+    fn flush(&mut self) -> Result<String, SinkError> {
+        let position = self.sink.flush()?;
+        self.step()?;
+        Ok(position)
+    }
+}
+
+#[test]
+fn new_records_are_stored_and_known_ones_are_not() {
+    let mut stage = Stage::new();
+    let first = stage.commit(vec![data(envelope(7, 1..=3)), data(envelope(7, 2..=5))]);
+    assert_eq!(first.stored, 5);
+    assert_eq!(first.acks[0].ack.upto, 5);
+    let mut stage = stage.restart();
+    let again = stage.commit(vec![data(envelope(7, 1..=6)), data(envelope(8, 1..=1))]);
+    assert_eq!(again.stored, 2);
+    assert_eq!(again.acks.iter().map(|ack| (ack.ack.epoch, ack.ack.upto)).collect::<Vec<_>>(), [(7, 6), (8, 1)]);
+    assert_eq!(stage.seqs(), [1, 2, 3, 4, 5, 6, 1]);
+}
+
+#[test]
+fn one_message_that_repeats_itself_is_stored_once() {
+    let mut stage = Stage::new();
+    stage.commit(vec![data(envelope(7, [4, 5, 4, 5, 5, 9, 1]))]);
+    assert_eq!(stage.seqs(), [4, 5, 9, 1]);
+}
+
+#[test]
+fn duplicates_are_acknowledged_again() {
+    let mut stage = Stage::new();
+    stage.commit(vec![data(envelope(7, 1..=3))]);
+    let again = stage.commit(vec![data(envelope(7, 2..=3))]);
+    assert_eq!((again.acks[0].ack.upto, again.acks[0].stored), (3, 0));
+}
+
+#[test]
+fn what_a_host_calls_pending_though_it_is_here_is_acknowledged_again() {
+    let mut stage = Stage::new();
+    stage.commit(vec![data(envelope(7, 1..=3))]);
+    assert!(stage.commit(vec![online(4, &[])]).acks.is_empty());
+    assert!(stage.commit(vec![online(9, &[(4, 8)])]).acks.is_empty());
+    assert_eq!(stage.commit(vec![online(9, &[(3, 8)])]).acks[0].ack.upto, 3);
+}
+
+#[test]
+fn a_retained_status_is_no_sign_of_life_and_a_late_will_no_news() {
+    let mut stage = Stage::new();
+    let told = |stage: &mut Stage| {
+        let mut found = (0, None);
+        let mut note =
+            |row: &crate::hub::ledger::HostRow| found = (row.last_ms, row.told.as_ref().map(|told| told.state));
+        stage.ledger.view().unwrap().each(|_, row, _| note(row)).unwrap();
+        found
+    };
+    stage.commit(vec![online(4, &[])]);
+    let later = Now { wall_ms: WALL + 5_000, ..now() };
+    let items = vec![Item::Online { status: Box::new(status(4, &[])), retained: true }];
+    commit(&Batch { items }, &mut stage.ledger, stage.sink.as_mut(), later).unwrap();
+    assert_eq!(told(&mut stage), (WALL, Some(State::Online)));
+    let gone = |session: &str| Item::Offline { host: "edge-01".to_owned(), session: session.to_owned() };
+    stage.commit(vec![gone("older")]);
+    assert_eq!(told(&mut stage).1, Some(State::Online));
+    stage.commit(vec![gone("s")]);
+    assert_eq!(told(&mut stage).1, Some(State::Offline));
+}
+
+#[test]
+fn declared_losses_carry_the_acknowledgement_over() {
+    let mut stage = Stage::new();
+    stage.commit(vec![data(envelope(7, 1..=3)), data(envelope(7, 6..=8))]);
+    let mut losing = envelope(9, []);
+    losing.losses = vec![loss(7, 4, Some(5)), loss(8, 1, None)];
+    let acks = stage.commit(vec![data(losing)]).acks;
+    let upto: Vec<_> = acks.iter().map(|ack| (ack.ack.epoch, ack.ack.upto)).collect();
+    assert_eq!(upto, [(7, 8), (8, 0), (9, 0)]);
+    // A loss excuses absence and never overrides presence.
+    assert_eq!(stage.commit(vec![data(envelope(7, 4..=4))]).stored, 1);
+    assert_eq!(stage.seqs(), [1, 2, 3, 6, 7, 8, 4]);
+}
+
+#[test]
+fn times_made_under_a_wrong_clock_are_corrected_once_and_stay_so() {
+    let mut stage = Stage::new();
+    let unsynced =
+        |seqs: std::ops::RangeInclusive<u64>, anchor| Envelope { synced: false, anchor, ..envelope(7, seqs) };
+    stage.commit(vec![
+        data(unsynced(1..=1, None)),
+        data(unsynced(2..=2, Some([1_000, WALL]))),
+        data(unsynced(3..=3, Some([2_000, WALL + 1_500]))),
+    ]);
+    let mut stage = stage.restart();
+    stage.commit(vec![data(unsynced(4..=4, Some([9_000, WALL + 99_000]))), data(unsynced(5..=5, None))]);
+    let mut other_boot = unsynced(6..=6, Some([0, WALL]));
+    other_boot.boot = "boot-2".to_owned();
+    stage.commit(vec![data(other_boot), data(envelope(7, 7..=7))]);
+    let time = |ms: i64| crate::hub::line::time_of(ms).unwrap();
+    let told: Vec<_> = stage
+        .lines()
+        .iter()
+        .map(|line| {
+            (line["time"].as_str().unwrap().to_owned(), line["corrected"] == true, line["ts"].as_i64().unwrap())
+        })
+        .collect();
+    let right = |seq: i64| (time(WALL - 1_000 + seq * 10), true, 1000);
+    let flagged = || (time(1000), false, 1000);
+    assert_eq!(told, [flagged(), right(2), right(3), right(4), right(5), (time(WALL + 60), true, 1000), flagged()]);
+}
+
+#[test]
+fn hostile_anchors_do_not_overflow() {
+    let mut stage = Stage::new();
+    let mut hostile = Envelope { synced: false, anchor: Some([i64::MIN, i64::MAX]), ..envelope(7, 1..=1) };
+    hostile.records[0].mono = u64::MAX;
+    stage.commit(vec![data(hostile)]);
+    assert_eq!(stage.lines()[0]["corrected"], serde_json::Value::Null);
+}
+
+#[test]
+fn every_failure_leaves_the_batch_to_be_committed_whole() {
+    for crash in [false, true] {
+        for failing_at in 1..=9 {
+            let mut stage = Stage::new();
+            stage.commit(vec![data(envelope(7, 1..=3))]);
+            let batch = Batch { items: vec![data(envelope(7, 2..=6)), data(envelope(8, 1..=2))] };
+            let mut failing = Failing { sink: stage.sink.as_mut(), left: failing_at };
+            let failed = commit(&batch, &mut stage.ledger, &mut failing, now());
+            assert_eq!(failed.is_err(), failing_at <= 7, "1 begin, 5 records, 1 flush");
+            if crash {
+                stage = stage.restart();
+            }
+            let stored = commit(&batch, &mut stage.ledger, stage.sink.as_mut(), now()).unwrap().stored;
+            assert_eq!(stored, if failing_at <= 7 { 5 } else { 0 });
+            assert_eq!(stage.seqs(), [1, 2, 3, 4, 5, 6, 1, 2], "failing at {failing_at}");
+        }
+    }
+}
+
+#[test]
+fn too_many_epochs_make_room_and_the_host_stays_bounded() {
+    let mut stage = Stage::new();
+    for epoch in 1..=200 {
+        stage.commit(vec![data(envelope(epoch, 1..=1))]);
+    }
+    let mut known = 0;
+    stage.ledger.view().unwrap().each(|_, _, accounts| known = accounts.len()).unwrap();
+    assert_eq!(known, crate::hub::ledger::MAX_EPOCHS);
+    assert_eq!(stage.commit(vec![data(envelope(200, 1..=2))]).stored, 1, "the newest is known");
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Data { epoch: u64, from: u64, count: u64 },
+    FailedData { epoch: u64, from: u64, count: u64, at: usize },
+    Loss { epoch: u64, from: u64, count: u64 },
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let range = || (1u64..3, 1u64..60, 1u64..12);
+    prop_oneof![
+        6 => range().prop_map(|(epoch, from, count)| Step::Data { epoch, from, count }),
+        2 => (range(), 1usize..14).prop_map(|((epoch, from, count), at)| Step::FailedData { epoch, from, count, at }),
+        1 => range().prop_map(|(epoch, from, count)| Step::Loss { epoch, from, count }),
+        1 => Just(Step::Restart),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    /// Whatever fails and restarts: each record once in the files, and no acknowledgement beyond files and losses.
+    #[test]
+    fn files_hold_each_record_once_and_acks_never_run_ahead(steps in proptest::collection::vec(step(), 1..25)) {
+        let mut stage = Stage::new();
+        let (mut sent, mut lost) = (BTreeSet::new(), BTreeSet::new());
+        for step in steps {
+            let acks = match step {
+                Step::Data { epoch, from, count } => {
+                    sent.extend((from..from + count).map(|seq| (epoch, seq)));
+                    stage.commit(vec![data(envelope(epoch, from..from + count))]).acks
+                }
+                Step::FailedData { epoch, from, count, at } => {
+                    let items = vec![data(envelope(epoch, from..from + count))];
+                    let mut failing = Failing { sink: stage.sink.as_mut(), left: at };
+                    match commit(&Batch { items }, &mut stage.ledger, &mut failing, now()) {
+                        Ok(committed) => {
+                            sent.extend((from..from + count).map(|seq| (epoch, seq)));
+                            committed.acks
+                        }
+                        Err(_) => Vec::new(),
+                    }
+                }
+                Step::Loss { epoch, from, count } => {
+                    lost.extend((from..from + count).map(|seq| (epoch, seq)));
+                    let mut losing = envelope(epoch, []);
+                    losing.losses = vec![loss(epoch, from, Some(from + count - 1))];
+                    stage.commit(vec![data(losing)]).acks
+                }
+                Step::Restart => {
+                    stage = stage.restart();
+                    Vec::new()
+                }
+            };
+            let stored: Vec<(u64, u64)> = stage.lines().iter()
+                .map(|line| (line["epoch"].as_u64().unwrap(), line["seq"].as_u64().unwrap())).collect();
+            let set: BTreeSet<_> = stored.iter().copied().collect();
+            for HostAck { ack, .. } in &acks {
+                let fine = |seq: u64| set.contains(&(ack.epoch, seq)) || lost.contains(&(ack.epoch, seq));
+                prop_assert!((1..=ack.upto).all(fine), "{:?} beyond {:?}", ack, set);
+                prop_assert!(ack.ranges.iter().flat_map(|[a, b]| *a..=*b).all(|seq| set.contains(&(ack.epoch, seq))));
+            }
+        }
+        stage.commit(vec![data(envelope(9, 1..=1))]);
+        sent.insert((9, 1));
+        let stored: Vec<(u64, u64)> = stage.lines().iter()
+            .map(|line| (line["epoch"].as_u64().unwrap(), line["seq"].as_u64().unwrap())).collect();
+        prop_assert_eq!(stored.len(), sent.len());
+        prop_assert_eq!(stored.into_iter().collect::<BTreeSet<_>>(), sent);
+    }
+}

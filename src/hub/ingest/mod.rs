@@ -1,0 +1,388 @@
+//! `holdover-hub ingest`: stores every record once, says so to the broker and to the host, and asks for what is missing.
+//!
+//! Owns the loop between connection, tracker, writer, acknowledgements and questions, and the order in which a message
+//! becomes safe: read and judged, committed to sink and ledger, acknowledged to the broker, acknowledged to the host.
+//! Bounded: messages that are not committed are at most what the broker may send unacknowledged.
+
+mod acks;
+mod batch;
+mod commit;
+mod housekeeping;
+mod options;
+mod resends;
+mod socket;
+mod speaking;
+mod start;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
+
+use self::acks::Acks;
+use self::batch::{Batch, Item};
+use self::commit::Committed;
+use self::housekeeping::Housekeeping;
+pub use self::housekeeping::{NIGHTLY, check_schedule};
+pub use self::options::{IngestError, Options};
+use self::resends::Resends;
+use self::socket::{Asked, Socket};
+pub use self::socket::{Request, ResendRequest, ask};
+use self::start::{begin, remembered};
+use self::writer::{Outcome, Writer};
+use super::ledger::Ledger;
+use super::link::{Link, LinkEvent};
+use super::read::{Bad, Message, read};
+use super::repeats::Repeats;
+use super::tracker::{Finding, Tracker};
+use crate::clock::{self, Now};
+use crate::uplink::transport::{AckToken, Received};
+use crate::wire::{DecodeLimits, Envelope, Lane, Reply, State, Status};
+
+/// Payload bytes of a batch, and of what waits behind it; above it no more is taken from the connection.
+const BATCH_BYTES: usize = 1 << 20;
+const WAITING_BYTES: usize = 8 << 20;
+/// So many messages are committed before the window ends when no more come: the broker may have reached its own limit.
+const ENOUGH: usize = 16;
+const QUIET: Duration = Duration::from_millis(5);
+/// How often acknowledgements and questions are looked through.
+const TICK: Duration = Duration::from_millis(250);
+/// For the last commit, and for the broker, at the end.
+const LAST_COMMIT: Duration = Duration::from_secs(10);
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Whoever asks, at once.
+const ASKING: usize = 8;
+
+/// Runs until `stop`.
+pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(), IngestError> {
+    let (asked, questions) = mpsc::channel(ASKING);
+    let (due, chores) = mpsc::channel(1);
+    let mut ingest = Ingest::start(options, questions, chores)?;
+    let _socket = Socket::bind(&ingest.options.dir, asked).map_err(|e| ingest.dir_error(&e))?;
+    let housekeeping = Housekeeping::start(&ingest.options.housekeeping, due).await?;
+    tokio::pin!(stop);
+    loop {
+        let wake = ingest.wake(stop.as_mut()).await;
+        if let Wake::Stop = wake {
+            break;
+        }
+        if let Err(error) = ingest.handle(wake) {
+            ingest.finish().await;
+            return Err(error);
+        }
+    }
+    housekeeping.end().await;
+    ingest.finish().await;
+    Ok(())
+}
+
+enum Wake {
+    Link(LinkEvent),
+    Writer(Option<Outcome>),
+    Commit,
+    Tick,
+    Asked(Asked),
+    Housekeeping,
+    Stop,
+}
+
+struct Ingest {
+    options: Options,
+    limits: DecodeLimits,
+    link: Link,
+    tracker: Tracker,
+    /// Of the tracked hosts.
+    sites: BTreeMap<String, String>,
+    writer: Writer,
+    acks: Acks,
+    resends: Resends,
+    questions: mpsc::Receiver<Asked>,
+    chores: mpsc::Receiver<()>,
+    tick: Interval,
+    /// Taken in and not yet with the writer, with the acknowledgements that it owes the broker, in order.
+    batch: Batch,
+    owed: Vec<AckToken>,
+    bytes: usize,
+    first: Option<Instant>,
+    latest: Instant,
+    /// With the writer: what is owed once it is committed.
+    committing: Option<(Vec<AckToken>, usize)>,
+    /// The broker is to be told that we are there.
+    state_due: bool,
+    publishes: u64,
+    stalled: Repeats,
+    failures: Repeats,
+    bad: Repeats,
+}
+
+impl Ingest {
+    fn start(
+        options: Options,
+        questions: mpsc::Receiver<Asked>,
+        chores: mpsc::Receiver<()>,
+    ) -> Result<Self, IngestError> {
+        let dir_error = |e: std::io::Error| IngestError::Dir { path: options.dir.clone(), why: e.to_string() };
+        std::fs::create_dir_all(&options.dir).map_err(dir_error)?;
+        let mut ledger = Ledger::open(&options.dir)?;
+        let mut sink = (options.sink.open)(&options.sink_options)?;
+        begin(&mut ledger, sink.as_mut())?;
+        let (tracker, sites) = remembered(&mut ledger)?;
+        let writer = Writer::start(ledger, sink).map_err(|e| IngestError::Internal(format!("no thread: {e}")))?;
+        let now = clock::now();
+        let seed = now.mono.as_nanos() as u64 ^ u64::from(std::process::id()).rotate_left(32) ^ now.wall_ms as u64;
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        Ok(Self {
+            limits: DecodeLimits { max_bytes: options.link.max_packet as usize, ..DecodeLimits::default() },
+            link: Link::new(seed),
+            tracker,
+            sites,
+            writer,
+            acks: Acks::default(),
+            resends: Resends::new(seed),
+            questions,
+            chores,
+            tick,
+            batch: Batch::default(),
+            owed: Vec::new(),
+            bytes: 0,
+            first: None,
+            latest: Instant::now(),
+            committing: None,
+            state_due: false,
+            publishes: 0,
+            stalled: Repeats::default(),
+            failures: Repeats::default(),
+            bad: Repeats::default(),
+            options,
+        })
+    }
+
+    fn dir_error(&self, error: &std::io::Error) -> IngestError {
+        IngestError::Dir { path: self.options.dir.clone(), why: error.to_string() }
+    }
+
+    async fn wake(&mut self, stop: Pin<&mut impl Future<Output = ()>>) -> Wake {
+        let keeps_up = self.bytes + self.committing.as_ref().map_or(0, |(_, bytes)| *bytes) < WAITING_BYTES;
+        let commit = self.commit_at();
+        tokio::select! {
+            () = stop => Wake::Stop,
+            outcome = self.writer.outcomes.recv() => Wake::Writer(outcome),
+            () = sleep_until(commit.unwrap_or(self.latest)), if commit.is_some() => Wake::Commit,
+            event = self.link.next(&self.options.link), if keeps_up => Wake::Link(event),
+            Some(asked) = self.questions.recv() => Wake::Asked(asked),
+            Some(()) = self.chores.recv() => Wake::Housekeeping,
+            _ = self.tick.tick(), if self.has_to_say() => Wake::Tick,
+        }
+    }
+
+    /// When what waits is to be committed; `None` while the writer is busy or nothing waits.
+    fn commit_at(&self) -> Option<Instant> {
+        let first = self.first.filter(|_| self.committing.is_none())?;
+        if self.bytes >= BATCH_BYTES || self.owed.len() >= usize::from(self.options.link.receive_max) {
+            return Some(first);
+        }
+        let window = first + self.options.window;
+        Some(if self.owed.len() >= ENOUGH { window.min(self.latest + QUIET) } else { window })
+    }
+
+    fn has_to_say(&self) -> bool {
+        self.link.listening && (self.state_due || !self.acks.is_empty() || !self.resends.is_empty())
+    }
+
+    fn handle(&mut self, wake: Wake) -> Result<(), IngestError> {
+        match wake {
+            Wake::Link(event) => return self.link_event(event),
+            Wake::Writer(Some(Outcome::Committed(committed))) => self.committed(committed),
+            Wake::Writer(Some(Outcome::Stalled { why, wait })) => self.stalled(&why, wait),
+            Wake::Writer(None) => return Err(IngestError::Internal("the writer's thread has ended".to_owned())),
+            Wake::Commit => self.commit(),
+            Wake::Tick => self.speak(),
+            Wake::Asked(asked) => self.asked(asked),
+            Wake::Housekeeping => self.writer.keep_house(&self.options.dir, self.options.forget_after),
+            Wake::Stop => {}
+        }
+        Ok(())
+    }
+
+    fn link_event(&mut self, event: LinkEvent) -> Result<(), IngestError> {
+        match event {
+            LinkEvent::Message(received) => self.message(received),
+            LinkEvent::Acked { token, code } => self.answered(token, code),
+            LinkEvent::Connected { resumed } => {
+                if self.link.connections > 1 && !resumed {
+                    tracing::info!("connected again, but the broker kept nothing for us: what is missing is asked for");
+                }
+            }
+            LinkEvent::Listening { missing } => {
+                self.failures.over();
+                tracing::info!("listening on {}", self.options.link.url);
+                if !missing.is_empty() {
+                    tracing::warn!("the broker refused {}: answers to our commands are not seen", missing.join(", "));
+                }
+                self.state_due = true;
+                self.speak();
+            }
+            LinkEvent::Discarded { count, why } => tracing::warn!("{count} messages dropped: {why}"),
+            LinkEvent::Down { why, wait } => {
+                self.acks.disconnected();
+                let detail = format!("; trying again in {:.1} s", wait.as_secs_f64());
+                self.failures.say(&why, &detail, clock::now().mono).inspect(|text| tracing::warn!("{text}"));
+            }
+            LinkEvent::Failed(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, received: Received) {
+        let Received { topic, payload, retain, ack, .. } = received;
+        let now = clock::now();
+        self.latest = Instant::now();
+        // Also for what is not used: acknowledgements keep the order of arrival.
+        self.owed.extend(ack);
+        self.first.get_or_insert(self.latest);
+        self.bytes += payload.len();
+        match read(&self.options.prefix, &topic, &payload, retain, &self.limits) {
+            Ok(Some(Message::Data { envelope, proof, .. })) => self.data(envelope, topic, proof, now),
+            Ok(Some(Message::Online(status))) => self.online(status, retain, now),
+            Ok(Some(Message::Offline { host, session, .. })) => {
+                self.batch.items.push(Item::Offline { host, session });
+            }
+            Ok(Some(Message::Reply { host, hub, reply })) if hub == self.options.hub => self.replied(&host, &reply),
+            Ok(_) => {}
+            Err(Bad { reason, .. }) => {
+                let detail = format!(" (on {topic}, {} bytes)", payload.len());
+                let text = self.bad.say(&format!("a message was not used: {reason}"), &detail, now.mono);
+                text.inspect(|text| tracing::warn!("{text}"));
+            }
+        }
+    }
+
+    fn data(&mut self, envelope: Envelope, topic: String, proof: bool, now: Now) {
+        let Envelope { host, site, epoch, records, losses, .. } = &envelope;
+        let seqs: Vec<u64> = records.iter().map(|record| record.seq).collect();
+        let lane = if proof { Lane::Live } else { Lane::History };
+        let mut findings = self.tracker.declare(host, losses);
+        findings.extend(self.tracker.observe(host, *epoch, &seqs, lane, now).findings);
+        if let Some((epoch, seqs)) = self.resends.open(host)
+            && !self.tracker.confirmed(host, epoch, seqs)
+        {
+            self.resends.answered(host, site, &self.tracker.gaps(host), now.mono);
+        }
+        report(host, &findings);
+        self.note_site(host, site);
+        self.batch.items.push(Item::Data { envelope, topic });
+    }
+
+    fn online(&mut self, status: Box<Status>, retain: bool, now: Now) {
+        let Status { host, site, .. } = status.as_ref();
+        report(host, &self.tracker.heartbeat(host, &status, retain, now));
+        if !retain {
+            self.resends.heartbeat(host, site, &self.tracker.gaps(host), now.mono);
+        }
+        self.note_site(host, site);
+        self.batch.items.push(Item::Online { status, retained: retain });
+    }
+
+    /// Bounded by the tracker's hosts.
+    fn note_site(&mut self, host: &str, site: &str) {
+        if self.tracker.knows(host) && self.sites.get(host).is_none_or(|known| known != site) {
+            self.sites.insert(host.to_owned(), site.to_owned());
+        }
+    }
+
+    fn replied(&self, host: &str, reply: &Reply) {
+        if !reply.ok && self.resends.is_ours(&reply.id) {
+            let why = reply.message.as_deref().unwrap_or("it does not say why");
+            tracing::warn!(
+                host,
+                "the host does not send again what it was asked for: {}",
+                super::text::shown(why, 200)
+            );
+        }
+    }
+
+    fn commit(&mut self) {
+        match self.writer.commit(std::mem::take(&mut self.batch)) {
+            Ok(()) => {
+                self.committing = Some((std::mem::take(&mut self.owed), std::mem::take(&mut self.bytes)));
+                self.first = None;
+            }
+            // The writer is slow and has questions to answer: once more after another window.
+            Err(batch) => {
+                self.batch = batch;
+                self.first = Some(Instant::now() + self.options.window);
+            }
+        }
+    }
+
+    fn committed(&mut self, committed: Committed) {
+        let Committed { stored, duplicates, acks } = committed;
+        tracing::debug!(stored, duplicates, "committed");
+        self.stalled.over();
+        let (owed, _) = self.committing.take().unwrap_or_default();
+        owed.into_iter().for_each(|token| self.link.ack(token));
+        acks.into_iter().for_each(|ack| self.acks.add(ack));
+        self.speak();
+    }
+
+    fn stalled(&mut self, why: &str, wait: Duration) {
+        let detail = format!("; trying again in {:.1} s", wait.as_secs_f64());
+        self.stalled.say(why, &detail, clock::now().mono).inspect(|text| tracing::error!("{text}"));
+    }
+
+    /// Commits what waits, says goodbye, and leaves the rest with the broker.
+    async fn finish(mut self) {
+        let deadline = Instant::now() + LAST_COMMIT;
+        while self.committing.is_some() || self.first.is_some() {
+            if self.committing.is_none() {
+                self.commit();
+            }
+            match tokio::time::timeout_at(deadline, self.writer.outcomes.recv()).await {
+                Ok(Some(Outcome::Committed(committed))) => self.committed(committed),
+                _ => break,
+            }
+        }
+        if self.link.listening {
+            self.publish_state(State::Offline, clock::now());
+            self.flush().await;
+        }
+        self.link.disconnect(&self.options.link, LAST_WORDS).await;
+        self.writer.end();
+    }
+
+    /// Waits until the broker has what we published, or for a while.
+    async fn flush(&mut self) {
+        let deadline = Instant::now() + LAST_WORDS;
+        while self.link.in_flight() > 0 {
+            match tokio::time::timeout_at(deadline, self.link.next(&self.options.link)).await {
+                Ok(LinkEvent::Down { .. } | LinkEvent::Failed(_)) | Err(_) => return,
+                Ok(_) => {}
+            }
+        }
+    }
+}
+
+/// What an operator should know of a host.
+fn report(host: &str, findings: &[Finding]) {
+    let mut confirmed = 0;
+    for finding in findings {
+        match finding {
+            Finding::NewEpoch { epoch, previous: Some(previous) } => {
+                tracing::info!(host, epoch, previous, "the host has a new outbox");
+            }
+            Finding::Confirmed { seqs, .. } => confirmed += seqs.end() - seqs.start() + 1,
+            Finding::Bound(bound) => {
+                tracing::warn!(host, ?bound, "the memory for tracking is full: some gaps are not asked for")
+            }
+            _ => {}
+        }
+    }
+    if confirmed > 0 {
+        tracing::warn!(host, records = confirmed, "missing, and two heartbeats neither promised nor declared them");
+    }
+}

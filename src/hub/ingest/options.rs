@@ -1,0 +1,41 @@
+//! What `ingest` is asked for, and how it can end. Checked by the command line; nothing is opened or read here.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::hub::ledger::LedgerError;
+use crate::hub::link::{LinkError, LinkOptions};
+use crate::hub::sinks::{SinkError, SinkKind, SinkOptions};
+
+#[derive(Clone)]
+pub struct Options {
+    pub link: LinkOptions,
+    pub prefix: String,
+    /// Our names in topics.
+    pub hub: String,
+    pub worker: String,
+    /// Of the ledger and the socket.
+    pub dir: PathBuf,
+    pub sink: &'static SinkKind,
+    pub sink_options: SinkOptions,
+    /// Messages are committed together when the first has waited this long.
+    pub window: Duration,
+    /// When the house is kept: cron with seconds, in UTC.
+    pub housekeeping: String,
+    /// Epochs that are complete and silent for so long are forgotten.
+    pub forget_after: Duration,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    #[error("{0}")]
+    Link(#[from] LinkError),
+    #[error("{0}")]
+    Ledger(#[from] LedgerError),
+    #[error("{0}")]
+    Sink(#[from] SinkError),
+    #[error("cannot use the directory {path}: {why}")]
+    Dir { path: PathBuf, why: String },
+    #[error("{0}")]
+    Internal(String),
+}

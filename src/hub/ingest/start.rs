@@ -1,0 +1,38 @@
+//! What is brought from before: where the sink stands, and what the tracker knew.
+
+use std::collections::BTreeMap;
+
+use super::options::IngestError;
+use crate::clock;
+use crate::hub::ledger::Ledger;
+use crate::hub::sinks::Sink;
+use crate::hub::tracker::{Bounds, Tracker};
+
+/// Agrees with the sink on where it stands, before the first batch: what lies behind it is then a batch's.
+pub(super) fn begin(ledger: &mut Ledger, sink: &mut dyn Sink) -> Result<(), IngestError> {
+    let position = ledger.position()?.map(str::to_owned);
+    sink.begin(position.as_deref(), clock::now())?;
+    if position.is_none() {
+        let position = sink.flush()?;
+        ledger.draft()?.commit(&position)?;
+    }
+    Ok(())
+}
+
+/// A tracker that knows what the ledger knows.
+pub(super) fn remembered(ledger: &mut Ledger) -> Result<(Tracker, BTreeMap<String, String>), IngestError> {
+    let mut tracker = Tracker::of_everything(Bounds::default());
+    let (now, mut sites) = (clock::now(), BTreeMap::new());
+    ledger.view()?.each(|host, row, accounts| {
+        let mut accounts: Vec<_> = accounts.iter().collect();
+        accounts.sort_by_key(|(epoch, account)| (*epoch == row.epoch, account.last_ms));
+        for (epoch, account) in accounts {
+            tracker.remember(host, *epoch, &account.seen, account.next, now);
+            tracker.declare(host, &account.losses(*epoch));
+        }
+        if tracker.knows(host) {
+            sites.insert(host.to_owned(), row.site.clone());
+        }
+    })?;
+    Ok((tracker, sites))
+}

@@ -1,0 +1,439 @@
+//! The hub's memory, in one redb file: what is committed, declared and corrected for each host and epoch, and where the
+//! sink stood at the same moment.
+//!
+//! One [`Draft`] is one commit: the rows it changed and the sink's position become durable together or not at all.
+//! After an error the file is opened anew and believed; nothing cached outlives it. Bounded: epochs for each host,
+//! ranges for each epoch, and the cache; the number of hosts is the broker's to bound (a certificate each).
+
+mod account;
+mod host;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use redb::{
+    Builder, Database, DatabaseError, Durability, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable,
+    TableDefinition,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use self::account::AccountRow;
+pub use self::account::{Account, MAX_RANGES};
+pub use self::host::{HostRow, Told};
+
+/// File name within the hub's directory.
+pub const LEDGER: &str = "ledger.redb";
+const TEMP: &str = "ledger.tmp";
+const FORMAT: u64 = 1;
+/// Of redb's page cache.
+const CACHE: usize = 8 << 20;
+/// Epochs remembered for each host; the one heard least recently makes room.
+pub const MAX_EPOCHS: usize = 64;
+/// Ranges and accounts held in memory between commits.
+const CACHED_RANGES: usize = 200_000;
+const CACHED_ACCOUNTS: usize = 20_000;
+
+const HOSTS: TableDefinition<&str, &[u8]> = TableDefinition::new("hosts");
+const EPOCHS: TableDefinition<(&str, u64), &[u8]> = TableDefinition::new("epochs");
+const FACTS: TableDefinition<&str, &[u8]> = TableDefinition::new("facts");
+const FACT_FORMAT: &str = "format";
+const FACT_POSITION: &str = "position";
+
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    #[error("the ledger {0} is in use by another holdover-hub; give each worker a directory of its own")]
+    InUse(PathBuf),
+    #[error("the ledger {0} was written by a newer holdover-hub (format {1}); upgrade this one")]
+    Newer(PathBuf, u64),
+    #[error(
+        "the ledger {path} cannot be read: {why}; restore it, or move it away: the hub then begins anew, and what hosts \
+         send again is stored twice"
+    )]
+    Damaged { path: PathBuf, why: String },
+    #[error("there is no ledger in {0}; has `holdover-hub ingest` run with this --dir?")]
+    Absent(PathBuf),
+    #[error("the ledger {path}: {why}")]
+    Io { path: PathBuf, why: String },
+}
+
+type Key = (String, u64);
+
+pub struct Ledger {
+    dir: PathBuf,
+    db: Option<Database>,
+    position: Option<String>,
+    accounts: BTreeMap<Key, Account>,
+    hosts: BTreeMap<String, HostRow>,
+    cached_ranges: usize,
+}
+
+impl Ledger {
+    /// Opens the ledger in `dir`, or begins one that appears complete or not at all.
+    pub fn open(dir: &Path) -> Result<Self, LedgerError> {
+        let mut ledger = Self {
+            dir: dir.to_owned(),
+            db: None,
+            position: None,
+            accounts: BTreeMap::new(),
+            hosts: BTreeMap::new(),
+            cached_ranges: 0,
+        };
+        ledger.reopen()?;
+        Ok(ledger)
+    }
+
+    fn reopen(&mut self) -> Result<(), LedgerError> {
+        self.forget_cache();
+        let path = self.dir.join(LEDGER);
+        let db = if path.exists() { open_file(&path)? } else { create(&self.dir)? };
+        let facts = read(&db, &path, |txn| {
+            let table = txn.open_table(FACTS)?;
+            let text =
+                |key| Ok::<_, redb::Error>(table.get(key)?.map(|v| String::from_utf8_lossy(v.value()).into_owned()));
+            Ok((text(FACT_FORMAT)?, text(FACT_POSITION)?))
+        })?;
+        check_format(&path, facts.0.as_deref())?;
+        self.position = facts.1;
+        self.db = Some(db);
+        Ok(())
+    }
+
+    fn forget_cache(&mut self) {
+        self.accounts.clear();
+        self.hosts.clear();
+        self.cached_ranges = 0;
+    }
+
+    /// Where the sink stood at the last commit; `None` before the first.
+    pub fn position(&mut self) -> Result<Option<&str>, LedgerError> {
+        self.ready()?;
+        Ok(self.position.as_deref())
+    }
+
+    fn ready(&mut self) -> Result<(), LedgerError> {
+        if self.db.is_none() { self.reopen() } else { Ok(()) }
+    }
+
+    /// Begins a commit.
+    pub fn draft(&mut self) -> Result<Draft<'_>, LedgerError> {
+        self.ready()?;
+        if self.cached_ranges > CACHED_RANGES || self.accounts.len() > CACHED_ACCOUNTS {
+            self.forget_cache();
+        }
+        Ok(Draft { ledger: self, accounts: BTreeMap::new(), hosts: BTreeMap::new(), removed: BTreeSet::new() })
+    }
+
+    /// Everything, as of the last commit.
+    pub fn view(&mut self) -> Result<View, LedgerError> {
+        self.ready()?;
+        let path = self.dir.join(LEDGER);
+        let Some(db) = &self.db else { return Err(LedgerError::Absent(self.dir.clone())) };
+        let txn = db.begin_read().map_err(|e| failed(&path, redb::Error::from(e)))?;
+        Ok(View { path, txn, _db: None })
+    }
+
+    fn row<T: DeserializeOwned>(
+        &mut self,
+        get: impl FnOnce(&ReadTransaction) -> Result<Option<Vec<u8>>, redb::Error>,
+    ) -> Result<Option<T>, LedgerError> {
+        let path = self.dir.join(LEDGER);
+        let Some(db) = &self.db else { return Err(LedgerError::Absent(self.dir.clone())) };
+        let bytes = read(db, &path, get);
+        if bytes.is_err() {
+            self.db = None;
+        }
+        Ok(bytes?.and_then(|bytes| decode(&path, &bytes)))
+    }
+}
+
+/// A commit in the making. Dropped, it leaves nothing behind.
+pub struct Draft<'a> {
+    ledger: &'a mut Ledger,
+    accounts: BTreeMap<Key, Account>,
+    hosts: BTreeMap<String, HostRow>,
+    removed: BTreeSet<Key>,
+}
+
+impl Draft<'_> {
+    /// The account of an epoch, to be changed.
+    pub fn account(&mut self, host: &str, epoch: u64) -> Result<&mut Account, LedgerError> {
+        let key = (host.to_owned(), epoch);
+        if !self.accounts.contains_key(&key) {
+            let known = self.peek(host, epoch)?;
+            if known.is_none() {
+                self.make_room(host)?;
+            }
+            self.removed.remove(&key);
+            self.accounts.insert(key.clone(), known.unwrap_or_default());
+        }
+        Ok(self.accounts.entry(key).or_default())
+    }
+
+    /// The account of an epoch as it stands, if there is one.
+    pub fn peek(&mut self, host: &str, epoch: u64) -> Result<Option<Account>, LedgerError> {
+        let key = (host.to_owned(), epoch);
+        if self.removed.contains(&key) {
+            return Ok(None);
+        }
+        if let Some(account) = self.accounts.get(&key).or_else(|| self.ledger.accounts.get(&key)) {
+            return Ok(Some(account.clone()));
+        }
+        let row: Option<AccountRow> =
+            self.ledger.row(|txn| Ok(txn.open_table(EPOCHS)?.get((host, epoch))?.map(|v| v.value().to_vec())))?;
+        let account = row.map(Account::from);
+        if let Some(account) = &account {
+            self.ledger.cached_ranges += account.range_count();
+            self.ledger.accounts.insert(key, account.clone());
+        }
+        Ok(account)
+    }
+
+    pub fn host(&mut self, host: &str) -> Result<&mut HostRow, LedgerError> {
+        if !self.hosts.contains_key(host) {
+            let row = match self.ledger.hosts.get(host) {
+                Some(row) => row.clone(),
+                None => {
+                    let stored =
+                        |txn: &ReadTransaction| Ok(txn.open_table(HOSTS)?.get(host)?.map(|v| v.value().to_vec()));
+                    self.ledger.row(stored)?.unwrap_or_default()
+                }
+            };
+            self.hosts.insert(host.to_owned(), row);
+        }
+        Ok(self.hosts.entry(host.to_owned()).or_default())
+    }
+
+    /// Forgets an epoch.
+    pub fn remove(&mut self, host: &str, epoch: u64) {
+        let key = (host.to_owned(), epoch);
+        self.accounts.remove(&key);
+        self.removed.insert(key);
+    }
+
+    fn make_room(&mut self, host: &str) -> Result<(), LedgerError> {
+        let path = self.ledger.dir.join(LEDGER);
+        let Some(db) = &self.ledger.db else { return Ok(()) };
+        let mut known: Vec<(i64, u64)> = read(db, &path, |txn| {
+            let table = txn.open_table(EPOCHS)?;
+            let mut known = Vec::new();
+            for row in table.range((host, 0)..=(host, u64::MAX))? {
+                let (key, value) = row?;
+                let heard = decode::<AccountRow>(&path, value.value()).map_or(0, |row| Account::from(row).last_ms);
+                known.push((heard, key.value().1));
+            }
+            Ok(known)
+        })?;
+        let own = self.accounts.iter().filter(|((its, _), _)| its == host).map(|((_, epoch), a)| (a.last_ms, *epoch));
+        known.retain(|(_, epoch)| !self.removed.contains(&(host.to_owned(), *epoch)));
+        known.extend(own);
+        known.sort_unstable_by_key(|(_, epoch)| *epoch);
+        known.dedup_by_key(|(_, epoch)| *epoch);
+        if known.len() >= MAX_EPOCHS
+            && let Some((_, oldest)) = known.into_iter().min()
+        {
+            tracing::warn!(
+                host,
+                epoch = oldest,
+                "more than {MAX_EPOCHS} epochs: the one heard least recently is forgotten"
+            );
+            self.remove(host, oldest);
+        }
+        Ok(())
+    }
+
+    /// Makes all of it durable, with the sink's position. Returns the accounts as committed.
+    pub fn commit(mut self, position: &str) -> Result<BTreeMap<Key, Account>, LedgerError> {
+        for ((host, epoch), account) in &mut self.accounts {
+            if account.hold_to(MAX_RANGES) {
+                tracing::warn!(
+                    host,
+                    epoch,
+                    "more than {MAX_RANGES} ranges: the smallest are forgotten, and may be stored twice"
+                );
+            }
+        }
+        let path = self.ledger.dir.join(LEDGER);
+        let Some(db) = self.ledger.db.take() else { return Err(LedgerError::Absent(self.ledger.dir.clone())) };
+        // What a failed commit has left is known only once the file is read again.
+        self.write(&db, position).map_err(|e| failed(&path, e))?;
+        self.ledger.db = Some(db);
+        self.ledger.position = Some(position.to_owned());
+        for key in &self.removed {
+            self.ledger.accounts.remove(key);
+        }
+        for (key, account) in &self.accounts {
+            self.ledger.cached_ranges += account.range_count();
+            self.ledger.accounts.insert(key.clone(), account.clone());
+        }
+        self.ledger.hosts.extend(std::mem::take(&mut self.hosts));
+        Ok(std::mem::take(&mut self.accounts))
+    }
+
+    fn write(&self, db: &Database, position: &str) -> Result<(), redb::Error> {
+        let mut txn = db.begin_write()?;
+        txn.set_durability(Durability::Immediate)?;
+        {
+            let mut hosts = txn.open_table(HOSTS)?;
+            for (host, row) in &self.hosts {
+                hosts.insert(host.as_str(), encode(row).as_slice())?;
+            }
+            let mut epochs = txn.open_table(EPOCHS)?;
+            for (host, epoch) in &self.removed {
+                epochs.remove((host.as_str(), *epoch))?;
+            }
+            for ((host, epoch), account) in &self.accounts {
+                epochs.insert((host.as_str(), *epoch), encode(&AccountRow::from(account)).as_slice())?;
+            }
+            txn.open_table(FACTS)?.insert(FACT_POSITION, position.as_bytes())?;
+        }
+        Ok(txn.commit()?)
+    }
+}
+
+/// The ledger at one moment.
+pub struct View {
+    path: PathBuf,
+    txn: ReadTransaction,
+    /// Closed with it, when the view opened it.
+    _db: Option<Held>,
+}
+
+#[expect(dead_code, reason = "held open, never looked at")]
+enum Held {
+    ReadOnly(ReadOnlyDatabase),
+    Repaired(Database),
+}
+
+impl View {
+    /// Reads the ledger of a hub that is not running.
+    pub fn open(dir: &Path) -> Result<Self, LedgerError> {
+        let path = dir.join(LEDGER);
+        if !path.exists() {
+            return Err(LedgerError::Absent(dir.to_owned()));
+        }
+        let unread = |e: redb::TransactionError| failed(&path, e.into());
+        let (txn, db) = match ReadOnlyDatabase::open(&path) {
+            Ok(db) => (db.begin_read().map_err(unread)?, Held::ReadOnly(db)),
+            // It was not closed in good order, and is repaired by being opened.
+            Err(DatabaseError::RepairAborted) => {
+                let db = open_file(&path)?;
+                (db.begin_read().map_err(unread)?, Held::Repaired(db))
+            }
+            Err(error) => return Err(unopened(&path, error)),
+        };
+        let view = Self { path, txn, _db: Some(db) };
+        let format = view.rows(|txn| Ok(txn.open_table(FACTS)?.get(FACT_FORMAT)?.map(|v| v.value().to_vec())))?;
+        check_format(&view.path, format.as_deref().and_then(|f| std::str::from_utf8(f).ok()))?;
+        Ok(view)
+    }
+
+    fn rows<T>(&self, read: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>) -> Result<T, LedgerError> {
+        read(&self.txn).map_err(|e| failed(&self.path, e))
+    }
+
+    /// Each host with its epochs, by name.
+    pub fn each(&self, mut visit: impl FnMut(&str, &HostRow, &[(u64, Account)])) -> Result<(), LedgerError> {
+        self.rows(|txn| {
+            let (hosts, epochs) = (txn.open_table(HOSTS)?, txn.open_table(EPOCHS)?);
+            for row in hosts.iter()? {
+                let (name, row) = row?;
+                let Some(host) = decode::<HostRow>(&self.path, row.value()) else { continue };
+                let mut accounts = Vec::new();
+                for row in epochs.range((name.value(), 0)..=(name.value(), u64::MAX))? {
+                    let (key, value) = row?;
+                    let account = decode::<AccountRow>(&self.path, value.value()).map(Account::from);
+                    accounts.extend(account.map(|account| (key.value().1, account)));
+                }
+                visit(name.value(), &host, &accounts);
+            }
+            Ok(())
+        })
+    }
+}
+
+fn open_file(path: &Path) -> Result<Database, LedgerError> {
+    builder().open(path).map_err(|e| unopened(path, e))
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE);
+    builder
+}
+
+fn create(dir: &Path) -> Result<Database, LedgerError> {
+    let (temp, path) = (dir.join(TEMP), dir.join(LEDGER));
+    let io = |e: io::Error| LedgerError::Io { path: path.clone(), why: e.to_string() };
+    match std::fs::remove_file(&temp) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(io(e)),
+        _ => {}
+    }
+    let db = builder().create(&temp).map_err(|e| unopened(&path, e))?;
+    let begin = || {
+        let mut txn = db.begin_write()?;
+        txn.set_durability(Durability::Immediate)?;
+        txn.open_table(HOSTS)?;
+        txn.open_table(EPOCHS)?;
+        txn.open_table(FACTS)?.insert(FACT_FORMAT, FORMAT.to_string().as_bytes())?;
+        Ok::<(), redb::Error>(txn.commit()?)
+    };
+    begin().map_err(|e| failed(&path, e))?;
+    std::fs::rename(&temp, &path).map_err(io)?;
+    std::fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(io)?;
+    Ok(db)
+}
+
+fn check_format(path: &Path, format: Option<&str>) -> Result<(), LedgerError> {
+    match format.and_then(|f| f.parse().ok()) {
+        Some(FORMAT) => Ok(()),
+        Some(newer) => Err(LedgerError::Newer(path.to_owned(), newer)),
+        None => Err(LedgerError::Damaged { path: path.to_owned(), why: "it does not say its format".to_owned() }),
+    }
+}
+
+fn read<T>(
+    db: &Database,
+    path: &Path,
+    read: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>,
+) -> Result<T, LedgerError> {
+    let result = db.begin_read().map_err(redb::Error::from).and_then(|txn| read(&txn));
+    result.map_err(|e| failed(path, e))
+}
+
+fn unopened(path: &Path, error: DatabaseError) -> LedgerError {
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => LedgerError::InUse(path.to_owned()),
+        other => failed(path, other.into()),
+    }
+}
+
+fn failed(path: &Path, error: redb::Error) -> LedgerError {
+    let (path, why) = (path.to_owned(), error.to_string());
+    match error {
+        redb::Error::Io(_) | redb::Error::PreviousIo => LedgerError::Io { path, why },
+        _ => LedgerError::Damaged { path, why },
+    }
+}
+
+/// MessagePack behind a checksum.
+fn encode<T: Serialize>(row: &T) -> Vec<u8> {
+    let body = rmp_serde::to_vec_named(row).expect("rows are maps with text keys");
+    let mut bytes = crc32fast::hash(&body).to_le_bytes().to_vec();
+    bytes.extend(body);
+    bytes
+}
+
+/// A row that does not match its checksum is as good as none: what it knew may be stored twice, and is asked for again.
+fn decode<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Option<T> {
+    let (crc, body) = bytes.split_at_checked(4)?;
+    let row = (crc == crc32fast::hash(body).to_le_bytes()).then(|| rmp_serde::from_slice(body).ok()).flatten();
+    if row.is_none() {
+        tracing::error!(path = %path.display(), "a row of the ledger is damaged and is forgotten: what it knew may be stored twice");
+    }
+    row
+}
+
+#[cfg(test)]
+mod tests;

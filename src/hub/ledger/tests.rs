@@ -1,0 +1,88 @@
+use super::*;
+
+fn stored(ledger: &mut Ledger) -> Vec<(String, u64, u64)> {
+    let mut found = Vec::new();
+    let each = |host: &str, _: &HostRow, accounts: &[(u64, Account)]| {
+        found.extend(accounts.iter().map(|(epoch, account)| (host.to_owned(), *epoch, account.seen.len())));
+    };
+    ledger.view().unwrap().each(each).unwrap();
+    found
+}
+
+fn take(ledger: &mut Ledger, host: &str, epoch: u64, seqs: std::ops::RangeInclusive<u64>, position: &str) {
+    let mut draft = ledger.draft().unwrap();
+    draft.host(host).unwrap().hear("lab", Some(epoch), 1);
+    draft.account(host, epoch).unwrap().take(seqs);
+    draft.commit(position).unwrap();
+}
+
+#[test]
+fn rows_and_position_are_there_after_a_restart_and_a_dropped_draft_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::open(dir.path()).unwrap();
+    assert_eq!(ledger.position().unwrap(), None);
+    take(&mut ledger, "a", 7, 1..=5, "p1");
+    take(&mut ledger, "b", 8, 1..=2, "p2");
+    let mut draft = ledger.draft().unwrap();
+    draft.account("a", 7).unwrap().take(6..=9);
+    drop(draft);
+    drop(ledger);
+    let mut ledger = Ledger::open(dir.path()).unwrap();
+    assert_eq!(ledger.position().unwrap(), Some("p2"));
+    assert_eq!(stored(&mut ledger), [("a".to_owned(), 7, 5), ("b".to_owned(), 8, 2)]);
+    assert_eq!(ledger.draft().unwrap().peek("a", 7).unwrap().unwrap().upto(), 5);
+}
+
+#[test]
+fn two_do_not_share_a_ledger_and_a_reader_finds_it_in_use() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(matches!(View::open(dir.path()), Err(LedgerError::Absent(_))));
+    let ledger = Ledger::open(dir.path()).unwrap();
+    assert!(matches!(Ledger::open(dir.path()), Err(LedgerError::InUse(_))));
+    assert!(matches!(View::open(dir.path()), Err(LedgerError::InUse(_))));
+    drop(ledger);
+    assert!(View::open(dir.path()).is_ok());
+}
+
+#[test]
+fn a_damaged_row_is_forgotten_and_costs_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::open(dir.path()).unwrap();
+    take(&mut ledger, "a", 7, 1..=5, "p");
+    take(&mut ledger, "a", 8, 1..=3, "p");
+    drop(ledger);
+    let db = Database::open(dir.path().join(LEDGER)).unwrap();
+    let txn = db.begin_write().unwrap();
+    let mut row = txn.open_table(EPOCHS).unwrap().get(("a", 7)).unwrap().unwrap().value().to_vec();
+    row[8] ^= 1;
+    txn.open_table(EPOCHS).unwrap().insert(("a", 7), row.as_slice()).unwrap();
+    txn.commit().unwrap();
+    drop(db);
+    let mut ledger = Ledger::open(dir.path()).unwrap();
+    assert_eq!(stored(&mut ledger), [("a".to_owned(), 8, 3)]);
+    assert_eq!(ledger.draft().unwrap().account("a", 7).unwrap().upto(), 0, "nothing is vouched for");
+}
+
+#[test]
+fn what_is_no_ledger_or_a_newer_one_is_left_alone_and_said_so() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(Ledger::open(dir.path()).unwrap());
+    let db = Database::open(dir.path().join(LEDGER)).unwrap();
+    let txn = db.begin_write().unwrap();
+    txn.open_table(FACTS).unwrap().insert(FACT_FORMAT, "2".as_bytes()).unwrap();
+    txn.commit().unwrap();
+    drop(db);
+    assert!(matches!(Ledger::open(dir.path()), Err(LedgerError::Newer(_, 2))));
+    std::fs::write(dir.path().join(LEDGER), "not a database at all, but long enough for a header".repeat(20)).unwrap();
+    let Err(error) = Ledger::open(dir.path()) else { panic!("it was opened") };
+    assert!(error.to_string().contains("ledger"), "{error}");
+}
+
+#[test]
+fn a_beginning_that_was_cut_short_begins_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join(TEMP), "half").unwrap();
+    let mut ledger = Ledger::open(dir.path()).unwrap();
+    take(&mut ledger, "a", 7, 1..=1, "p");
+    assert!(!dir.path().join(TEMP).exists());
+}

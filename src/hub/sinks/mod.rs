@@ -1,0 +1,59 @@
+//! Where records end up. A sink is one file here and one line in [`SINKS`].
+//!
+//! A batch is `begin`, `write` for each record, `flush`; then the ledger commits the batch's seqs together with the
+//! position that `flush` returned. Whatever a sink holds beyond the position of the ledger's last commit was never
+//! acknowledged to the broker and comes again, so `begin` drops it: that makes a record stored once. A sink with
+//! transactions of its own may keep the ledger's rows in them instead.
+
+pub mod ndjson;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::clock::Now;
+use crate::record::Record;
+use crate::wire::Envelope;
+
+/// One record on its way into a sink. Its envelope's own list is empty.
+#[derive(Debug)]
+pub struct Stored<'a> {
+    pub envelope: &'a Envelope,
+    pub record: &'a Record,
+    pub topic: &'a str,
+    /// Milliseconds since 1970: `ts`, or better when the host's clock was wrong.
+    pub time_ms: i64,
+    pub corrected: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{what} {path}: {source}")]
+pub struct SinkError {
+    pub what: &'static str,
+    pub path: PathBuf,
+    #[source]
+    pub source: std::io::Error,
+}
+
+pub trait Sink: Send {
+    /// Starts a batch behind `durable`, the position of the ledger's last commit (`None`: it has none).
+    fn begin(&mut self, durable: Option<&str>, now: Now) -> Result<(), SinkError>;
+    fn write(&mut self, record: &Stored<'_>) -> Result<(), SinkError>;
+    /// Makes the batch durable; returns the position behind it.
+    fn flush(&mut self) -> Result<String, SinkError>;
+}
+
+/// What a sink is told at its start.
+#[derive(Clone, Debug)]
+pub struct SinkOptions {
+    pub dir: PathBuf,
+    /// A file is closed when it is this large or this old.
+    pub file_bytes: u64,
+    pub file_age: Duration,
+}
+
+pub struct SinkKind {
+    pub name: &'static str,
+    pub open: fn(&SinkOptions) -> Result<Box<dyn Sink>, SinkError>,
+}
+
+pub const SINKS: &[SinkKind] = &[SinkKind { name: "ndjson", open: ndjson::open }];

@@ -1,0 +1,316 @@
+//! Records as NDJSON, one object a line, in files that are closed by size and age.
+//!
+//! `records-{number}-{time}.ndjson`: numbers rise, only the newest file grows, the others are final. Each batch is
+//! synced before the ledger commits. Deletes nothing but the unfinished file of a batch that was never committed; how
+//! long files are kept is for whoever reads them.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::{Sink, SinkError, SinkOptions, Stored};
+use crate::clock::Now;
+use crate::hub::line::time_of;
+use crate::record::{Fields, RunError, Status, Tags};
+use crate::wire::Lane;
+
+/// Written out when it is this long.
+const BUFFER: usize = 256 << 10;
+/// A batch never leaves more than that behind the position: beyond it, the ledger is older than the files.
+const MAX_UNCOMMITTED: u64 = 256 << 20;
+
+pub fn open(options: &SinkOptions) -> Result<Box<dyn Sink>, SinkError> {
+    std::fs::create_dir_all(&options.dir).map_err(failed("cannot make the directory", &options.dir))?;
+    Ok(Box::new(Ndjson {
+        options: options.clone(),
+        base: Position { name: Name { number: 0, made_ms: 0 }, len: 0 },
+        current: None,
+        last: 0,
+        buffer: Vec::new(),
+        now_ms: 0,
+        made: false,
+    }))
+}
+
+struct Ndjson {
+    options: SinkOptions,
+    /// Where the batch begins.
+    base: Position,
+    current: Option<Current>,
+    /// The highest number in use.
+    last: u64,
+    buffer: Vec<u8>,
+    now_ms: i64,
+    /// The file is new to its directory, which is not synced yet.
+    made: bool,
+}
+
+struct Current {
+    file: File,
+    name: Name,
+    /// Synced, and said so to the ledger.
+    durable: u64,
+    /// Written or buffered.
+    len: u64,
+}
+
+impl Sink for Ndjson {
+    fn begin(&mut self, durable: Option<&str>, now: Now) -> Result<(), SinkError> {
+        self.now_ms = now.wall_ms;
+        self.buffer.clear();
+        let at = durable.and_then(Position::parse);
+        let stands = match (&self.current, &at) {
+            (Some(current), Some(at)) => current.name == at.name && current.len == at.len && current.durable == at.len,
+            _ => false,
+        };
+        if !stands {
+            self.current = None;
+            let at = match at {
+                Some(at) => at,
+                None => self.end()?,
+            };
+            self.base = at.clone();
+            self.recover(at)?;
+        } else if let Some(at) = at {
+            self.base = at;
+        }
+        if self.current.as_ref().is_some_and(|current| self.is_full(current)) {
+            self.current = None;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, record: &Stored<'_>) -> Result<(), SinkError> {
+        if self.current.is_none() {
+            self.make()?;
+        }
+        let before = self.buffer.len();
+        serde_json::to_writer(&mut self.buffer, &Row::new(record)).expect("a record is JSON, and a Vec takes all");
+        self.buffer.push(b'\n');
+        if let Some(current) = &mut self.current {
+            current.len += (self.buffer.len() - before) as u64;
+        }
+        if self.buffer.len() >= BUFFER { self.write_out() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<String, SinkError> {
+        self.write_out()?;
+        let Some(current) = &mut self.current else { return Ok(self.base.to_string()) };
+        let path = self.options.dir.join(current.name.to_string());
+        if current.len > current.durable {
+            current.file.sync_data().map_err(failed("cannot sync", &path))?;
+        }
+        if std::mem::take(&mut self.made) {
+            sync_dir(&self.options.dir)?;
+        }
+        current.durable = current.len;
+        Ok(Position { name: current.name.clone(), len: current.len }.to_string())
+    }
+}
+
+impl Ndjson {
+    fn write_out(&mut self) -> Result<(), SinkError> {
+        let Some(current) = &mut self.current else { return Ok(()) };
+        let path = self.options.dir.join(current.name.to_string());
+        current.file.write_all(&self.buffer).map_err(failed("cannot write to", &path))?;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    fn is_full(&self, current: &Current) -> bool {
+        let age = self.now_ms.saturating_sub(current.name.made_ms);
+        current.len >= self.options.file_bytes || age >= self.options.file_age.as_millis() as i64
+    }
+
+    /// Brings the files to where the ledger says they are, and goes on there.
+    fn recover(&mut self, at: Position) -> Result<(), SinkError> {
+        let names = self.names()?;
+        self.last = names.last().map_or(0, |name| name.number).max(at.name.number);
+        let beyond = names.iter().filter(|name| name.number > at.name.number).cloned().collect::<Vec<_>>();
+        let path = self.options.dir.join(at.name.to_string());
+        let len = match std::fs::metadata(&path) {
+            Ok(about) => Some(about.len()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            Err(e) => return Err(failed("cannot look at", &path)(e)),
+        };
+        // One commit makes one file at most.
+        let tail = len.map_or(0, |len| len.saturating_sub(at.len));
+        if beyond.iter().any(|name| name.number > at.name.number + 1) || tail > MAX_UNCOMMITTED {
+            tracing::error!(
+                file = %path.display(),
+                "the ledger is older than the files (was it restored from a copy?): they are left as they are, and records \
+                 since then may be stored twice"
+            );
+            return Ok(());
+        }
+        for name in beyond {
+            let path = self.options.dir.join(name.to_string());
+            std::fs::remove_file(&path).map_err(failed("cannot delete the uncommitted", &path))?;
+            sync_dir(&self.options.dir)?;
+        }
+        self.last = at.name.number;
+        match len {
+            None if at.name.number == 0 => {}
+            None => tracing::info!(file = %path.display(), "was taken away; going on with the next"),
+            Some(len) if len < at.len => tracing::error!(
+                file = %path.display(), has = len, had = at.len,
+                "is shorter than what was stored in it: records are gone; going on with the next"
+            ),
+            Some(_) => self.continue_at(at, &path, tail)?,
+        }
+        Ok(())
+    }
+
+    /// The end of what is here: files of another ledger, if there are any.
+    fn end(&self) -> Result<Position, SinkError> {
+        let Some(name) = self.names()?.pop() else { return Ok(self.base.clone()) };
+        let path = self.options.dir.join(name.to_string());
+        let len = std::fs::metadata(&path).map_err(failed("cannot look at", &path))?.len();
+        Ok(Position { name, len })
+    }
+
+    fn continue_at(&mut self, at: Position, path: &Path, tail: u64) -> Result<(), SinkError> {
+        let mut file = OpenOptions::new().write(true).open(path).map_err(failed("cannot open", path))?;
+        if tail > 0 {
+            tracing::info!(file = %path.display(), bytes = tail, "dropping what was written and never committed");
+            file.set_len(at.len).and_then(|()| file.sync_all()).map_err(failed("cannot shorten", path))?;
+        }
+        file.seek(SeekFrom::Start(at.len)).map_err(failed("cannot seek in", path))?;
+        self.current = Some(Current { file, name: at.name, durable: at.len, len: at.len });
+        Ok(())
+    }
+
+    fn make(&mut self) -> Result<(), SinkError> {
+        // To the second, as its name says.
+        let name = Name { number: self.last + 1, made_ms: self.now_ms - self.now_ms.rem_euclid(1000) };
+        let path = self.options.dir.join(name.to_string());
+        let file = OpenOptions::new().write(true).create_new(true).open(&path).map_err(failed("cannot make", &path))?;
+        self.made = true;
+        self.last = name.number;
+        self.current = Some(Current { file, name, durable: 0, len: 0 });
+        Ok(())
+    }
+
+    /// Our files, oldest first.
+    fn names(&self) -> Result<Vec<Name>, SinkError> {
+        let dir = &self.options.dir;
+        let list = || {
+            let mut names = Vec::new();
+            for entry in std::fs::read_dir(dir)? {
+                names.extend(entry?.file_name().to_str().and_then(Name::parse));
+            }
+            Ok(names)
+        };
+        let mut names = list().map_err(failed("cannot list", dir))?;
+        names.sort_unstable_by_key(|name| name.number);
+        Ok(names)
+    }
+}
+
+fn sync_dir(dir: &Path) -> Result<(), SinkError> {
+    File::open(dir).and_then(|file| file.sync_all()).map_err(failed("cannot sync the directory", dir))
+}
+
+fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SinkError {
+    let path: PathBuf = path.to_owned();
+    move |source| SinkError { what, path, source }
+}
+
+/// A file's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Name {
+    number: u64,
+    made_ms: i64,
+}
+
+impl Name {
+    fn parse(text: &str) -> Option<Self> {
+        let (number, time) = text.strip_prefix("records-")?.strip_suffix(".ndjson")?.split_once('-')?;
+        let made = jiff::fmt::strtime::parse(TIME, time).ok()?.to_datetime().ok()?;
+        let made_ms = made.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_millisecond();
+        Some(Self { number: number.parse().ok()?, made_ms })
+    }
+}
+
+const TIME: &str = "%Y%m%dT%H%M%SZ";
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let made = jiff::Timestamp::from_millisecond(self.made_ms).unwrap_or_default();
+        write!(f, "records-{:08}-{}.ndjson", self.number, made.strftime(TIME))
+    }
+}
+
+/// `file length`, for the ledger.
+#[derive(Clone, Debug)]
+struct Position {
+    name: Name,
+    len: u64,
+}
+
+impl Position {
+    fn parse(text: &str) -> Option<Self> {
+        let (name, len) = text.split_once(' ')?;
+        Some(Self { name: Name::parse(name)?, len: len.parse().ok()? })
+    }
+}
+
+impl std::fmt::Display for Position {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.name, self.len)
+    }
+}
+
+/// One line: the fields of `tail`'s `record`, without a verdict, for all are new.
+#[derive(Serialize)]
+struct Row<'a> {
+    r#type: &'static str,
+    host: &'a str,
+    site: &'a str,
+    epoch: u64,
+    seq: u64,
+    ts: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time: Option<String>,
+    name: &'a str,
+    status: Status,
+    tags: &'a Tags,
+    fields: &'a Fields,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a RunError>,
+    synced: bool,
+    /// Whether `time` is better than `ts`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    corrected: bool,
+    lane: Lane,
+    topic: &'a str,
+}
+
+impl<'a> Row<'a> {
+    fn new(stored: &Stored<'a>) -> Self {
+        let Stored { envelope, record, topic, time_ms, corrected } = *stored;
+        Self {
+            r#type: "record",
+            host: &envelope.host,
+            site: &envelope.site,
+            epoch: envelope.epoch,
+            seq: record.seq,
+            ts: record.ts,
+            time: time_of(time_ms),
+            name: &record.name,
+            status: record.status,
+            tags: &record.tags,
+            fields: &record.fields,
+            error: record.error.as_ref(),
+            synced: envelope.synced,
+            corrected,
+            lane: envelope.lane,
+            topic,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+use std::time::Duration;
+
+use super::*;
+use crate::record::{Point, Value};
+use crate::wire::Envelope;
+
+fn now(s: i64) -> Now {
+    Now { mono: Duration::ZERO, boot: Duration::ZERO, wall_ms: 1_790_000_000_000 + s * 1000 }
+}
+
+fn options(dir: &Path) -> SinkOptions {
+    SinkOptions { dir: dir.to_owned(), file_bytes: 1 << 20, file_age: Duration::from_secs(3600) }
+}
+
+/// One batch of these seqs; the position to commit.
+fn batch(sink: &mut dyn Sink, at: Option<&str>, seqs: std::ops::RangeInclusive<u64>, time: Now) -> String {
+    sink.begin(at, time).unwrap();
+    write(sink, seqs);
+    sink.flush().unwrap()
+}
+
+fn write(sink: &mut dyn Sink, seqs: std::ops::RangeInclusive<u64>) {
+    let envelope = Envelope {
+        v: 1,
+        host: "edge-01".to_owned(),
+        site: "lab".to_owned(),
+        epoch: 7,
+        boot: "b".to_owned(),
+        synced: true,
+        anchor: None,
+        sent: 0,
+        lane: Lane::Live,
+        losses: Vec::new(),
+        records: Vec::new(),
+    };
+    for seq in seqs {
+        let fields = [("value".into(), Value::Int(seq as i64))].into();
+        let point = Point { ts: 5, mono: 1, name: "m".into(), tags: Tags::new(), fields, error: None };
+        let record = crate::record::Record::new(seq, point);
+        let topic = "v1/lab/edge-01/m/x";
+        sink.write(&Stored { envelope: &envelope, record: &record, topic, time_ms: 5, corrected: false }).unwrap();
+    }
+}
+
+/// The seqs in all files, in their order, and the number of files.
+fn seqs(dir: &Path) -> (Vec<u64>, usize) {
+    let mut files: Vec<_> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
+    files.sort();
+    let text: String = files.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect();
+    let seq = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["seq"].as_u64().unwrap();
+    (text.lines().map(seq).collect(), files.len())
+}
+
+#[test]
+fn a_line_is_what_tail_calls_a_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sink = open(&options(dir.path())).unwrap();
+    batch(sink.as_mut(), None, 1..=1, now(0));
+    let file = std::fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap();
+    assert_eq!(file.file_name(), "records-00000001-20260921T141320Z.ndjson");
+    assert_eq!(
+        std::fs::read_to_string(file.path()).unwrap(),
+        "{\"type\":\"record\",\"host\":\"edge-01\",\"site\":\"lab\",\"epoch\":7,\"seq\":1,\"ts\":5,\
+         \"time\":\"1970-01-01T00:00:00.005Z\",\"name\":\"m\",\"status\":\"ok\",\"tags\":{},\"fields\":{\"value\":1},\
+         \"synced\":true,\"lane\":\"live\",\"topic\":\"v1/lab/edge-01/m/x\"}\n"
+    );
+}
+
+#[test]
+fn what_the_ledger_does_not_vouch_for_is_dropped_also_when_it_is_torn() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sink = open(&options(dir.path())).unwrap();
+    let committed = batch(sink.as_mut(), None, 1..=3, now(0));
+    // Flushed and never committed: the crash between the two.
+    batch(sink.as_mut(), Some(&committed), 4..=6, now(1));
+    drop(sink);
+    let path = dir.path().join(committed.split(' ').next().unwrap());
+    let mut torn = OpenOptions::new().append(true).open(path).unwrap();
+    torn.write_all(b"{\"type\":\"rec").unwrap();
+    let mut sink = open(&options(dir.path())).unwrap();
+    batch(sink.as_mut(), Some(&committed), 4..=5, now(2));
+    assert_eq!(seqs(dir.path()), (vec![1, 2, 3, 4, 5], 1));
+}
+
+#[test]
+fn a_batch_that_failed_is_dropped_by_the_next_in_the_same_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sink = open(&options(dir.path())).unwrap();
+    let committed = batch(sink.as_mut(), None, 1..=3, now(0));
+    sink.begin(Some(&committed), now(1)).unwrap();
+    write(sink.as_mut(), 4..=5);
+    batch(sink.as_mut(), Some(&committed), 4..=4, now(2));
+    assert_eq!(seqs(dir.path()).0, [1, 2, 3, 4]);
+}
+
+#[test]
+fn files_are_closed_by_size_and_age_and_an_uncommitted_new_one_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut small = options(dir.path());
+    small.file_bytes = 600;
+    let mut sink = open(&small).unwrap();
+    let mut at = batch(sink.as_mut(), None, 1..=3, now(0));
+    at = batch(sink.as_mut(), Some(&at), 4..=4, now(1));
+    assert_eq!(seqs(dir.path()), (vec![1, 2, 3, 4], 2), "by size");
+    at = batch(sink.as_mut(), Some(&at), 5..=5, now(2));
+    at = batch(sink.as_mut(), Some(&at), 6..=6, now(4000));
+    assert_eq!(seqs(dir.path()), (vec![1, 2, 3, 4, 5, 6], 3), "by age");
+    batch(sink.as_mut(), Some(&at), 7..=7, now(9000));
+    assert_eq!(seqs(dir.path()).1, 4);
+    drop(sink);
+    let mut sink = open(&small).unwrap();
+    batch(sink.as_mut(), Some(&at), 7..=8, now(9001));
+    assert_eq!(seqs(dir.path()), (vec![1, 2, 3, 4, 5, 6, 7, 8], 4));
+}
+
+#[test]
+fn files_that_were_taken_away_or_belong_to_another_ledger_are_left_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sink = open(&options(dir.path())).unwrap();
+    let at = batch(sink.as_mut(), None, 1..=3, now(0));
+    std::fs::remove_file(dir.path().join(at.split(' ').next().unwrap())).unwrap();
+    let mut sink = open(&options(dir.path())).unwrap();
+    let at = batch(sink.as_mut(), Some(&at), 4..=4, now(1));
+    assert!(at.starts_with("records-00000002-"), "{at}");
+    // The ledger is lost: what is here stays.
+    let mut sink = open(&options(dir.path())).unwrap();
+    sink.begin(None, now(2)).unwrap();
+    let begins = sink.flush().unwrap();
+    assert_eq!(begins, at);
+    batch(sink.as_mut(), Some(&begins), 4..=5, now(3));
+    assert_eq!(seqs(dir.path()), (vec![4, 4, 5], 1));
+}
+
+#[test]
+fn a_ledger_older_than_the_files_deletes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut small = options(dir.path());
+    small.file_bytes = 1;
+    let mut sink = open(&small).unwrap();
+    let old = batch(sink.as_mut(), None, 1..=1, now(0));
+    let mut at = old.clone();
+    for seq in 2..=4 {
+        at = batch(sink.as_mut(), Some(&at), seq..=seq, now(1));
+    }
+    let mut sink = open(&small).unwrap();
+    let at = batch(sink.as_mut(), Some(&old), 2..=2, now(2));
+    assert!(at.starts_with("records-00000005-"), "{at}");
+    assert_eq!(seqs(dir.path()).0, [1, 2, 3, 4, 2]);
+}
+
+#[test]
+fn a_file_shorter_than_it_was_is_not_written_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sink = open(&options(dir.path())).unwrap();
+    let at = batch(sink.as_mut(), None, 1..=2, now(0));
+    drop(sink);
+    File::create(dir.path().join(at.split(' ').next().unwrap())).unwrap();
+    let mut sink = open(&options(dir.path())).unwrap();
+    assert!(batch(sink.as_mut(), Some(&at), 3..=3, now(1)).starts_with("records-00000002-"));
+}
