@@ -78,8 +78,8 @@ impl Losses {
     /// The broker has the message, which proves nothing of a hub. Returns what is settled all the same.
     pub fn told(&mut self, token: u64) -> Vec<Loss> {
         let of_this = self.unsettled.iter_mut().filter(|(_, stage)| *stage == Stage::InFlight(token));
+        // The wait counts from the first that waits: messages without a loss do not put it off.
         of_this.for_each(|(_, stage)| *stage = Stage::Told);
-        self.patience.restart();
         self.unsettled
             .extract_if(.., |(loss, stage)| loss.to.is_none() && *stage == Stage::Told)
             .map(|(l, _)| l)
@@ -179,6 +179,18 @@ mod tests {
         losses.sent(&batch, 12);
         assert_eq!(losses.settle(12), batch);
         assert_eq!(losses.iter().count(), 1);
+    }
+
+    #[test]
+    fn what_no_hub_confirms_is_told_again_however_much_data_goes_out_meanwhile() {
+        let mut losses = Losses::default();
+        losses.add(vec![loss(1, 2)]);
+        losses.sent(&[loss(1, 2)], 0);
+        for second in 0..700 {
+            losses.told(second);
+            losses.recheck(Duration::from_secs(second));
+        }
+        assert!(losses.any_to_send());
     }
 
     #[test]

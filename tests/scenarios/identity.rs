@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::agent::Agent;
+use crate::support::agent::{Agent, trickle};
 use crate::support::hub::Hub;
 use crate::support::judge::{Verdict, wait_for_all};
 use crate::support::lab::Lab;
@@ -53,8 +53,13 @@ fn an_outbox_set_back_to_a_snapshot_draws_anew_and_mixes_nothing() {
     copy(&outbox, &snapshot);
     agent.up();
     agent.wait_for_more(300);
+    agent.down();
+    // What its goodbye could not deliver would go with the outbox that is about to be thrown away.
+    agent.setup.collectors = String::new();
+    agent.up();
     wait_for_all(&mut agent, &mut hub, PATIENCE, |_| ());
     agent.down();
+    agent.setup.collectors = trickle(agent.dir());
     std::fs::remove_dir_all(&outbox).expect("own directory");
     copy(&snapshot, &outbox);
 
