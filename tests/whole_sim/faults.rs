@@ -37,7 +37,8 @@ impl World {
             Befalls::CleanStop => {}
             Befalls::BrokerCrash => self.broker_crashes(),
             Befalls::HubCrash => {
-                self.hub.crash(self.hub_clock());
+                let (power, seed) = (self.rng.below(2) == 0, self.rng.next_u64());
+                self.hub.crash(power, seed, self.hub_clock())?;
                 self.hub_leaves(while_);
             }
             Befalls::HubLeaves => self.hub_leaves(while_),

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use holdover::hub::ingest::resends::Ask;
 use holdover::uplink::{CloseReason, Input};
 use holdover::wire::{Ack, Command, encode_payload};
 
 use crate::uplink_sim::oracle::Check;
 
+use super::hub::{Word, early};
 use super::plant::Fault;
 use super::world::{Event, World};
 
@@ -35,21 +37,15 @@ impl World {
     }
 
     fn hub_takes(&mut self, topic: &str, payload: &[u8], retain: bool) -> Check {
-        let mut asks = self.hub.take((topic, payload, retain), self.hub_clock())?;
+        let records = self.hub.take((topic, payload, retain), self.hub_clock())?;
+        if let Some((epoch, seqs)) = records.filter(|_| self.fault() == Some(Fault::HubAcksEarly)) {
+            self.acknowledge(&early(epoch, &seqs));
+        }
         if !self.moods.healthy && self.rng.below(12) == 0 {
-            // Whatever it is, on its way or not.
+            // Somebody asks by hand: whatever it is, on its way or not.
             let from = 1 + self.rng.below(40);
-            asks.push((self.oracle.newest, from..=from + self.rng.below(30)));
-        }
-        for (epoch, seqs) in asks {
-            self.note(|| format!("   hub asks for {seqs:?} of {epoch}"));
-            let command = Command::Resend { id: "1".into(), epoch, from: *seqs.start(), to: *seqs.end() };
-            let topic = self.agent.settings.topics.cmd().to_string();
-            self.forward(&topic, &encode_payload(&command), false);
-        }
-        if self.fault() == Some(Fault::HubAcksEarly) {
-            let early = self.hub.acks();
-            self.acknowledge(early);
+            let to = from + self.rng.below(30);
+            self.ask(self.oracle.newest, from, to);
         }
         if !self.committing {
             self.committing = true;
@@ -59,22 +55,44 @@ impl World {
         Ok(())
     }
 
-    pub fn hub_commits(&mut self) {
+    pub fn hub_commits(&mut self) -> Check {
         self.committing = false;
         let count = self.hub.uncommitted;
-        let acks = self.hub.commit();
-        self.note(|| format!("   hub commits {count} messages: {acks:?}"));
+        self.hub.commit(self.hub_clock())?;
+        self.note(|| format!("   hub commits {count} messages"));
         self.net.acknowledged(count);
-        self.acknowledge(acks);
+        self.hub_speaks();
+        Ok(())
     }
 
-    fn acknowledge(&mut self, acks: Vec<Ack>) {
-        for ack in acks {
-            let topic = self.agent.settings.topics.ack("hub").to_string();
-            let payload = encode_payload(&ack);
-            self.forward(&topic, &payload, false);
-            self.net.retained.insert(topic, payload);
+    /// Says what is due, and comes back for the rest.
+    pub fn hub_speaks(&mut self) {
+        self.speaking = false;
+        for word in self.hub.speak(self.hub_clock()) {
+            match word {
+                Word::Ask(Ask { epoch, seqs, .. }) => self.ask(epoch, *seqs.start(), *seqs.end()),
+                Word::Ack(ack) => self.acknowledge(&ack),
+            }
         }
+        if self.hub.has_to_say() && !self.speaking {
+            self.speaking = true;
+            self.after(Duration::from_secs(1), Event::HubSpeaks(self.hub_link));
+        }
+    }
+
+    fn ask(&mut self, epoch: u64, from: u64, to: u64) {
+        self.note(|| format!("   hub asks for {from}..={to} of {epoch}"));
+        let command = Command::Resend { id: "1".into(), epoch, from, to };
+        let topic = self.agent.settings.topics.cmd().to_string();
+        self.forward(&topic, &encode_payload(&command), false);
+    }
+
+    fn acknowledge(&mut self, ack: &Ack) {
+        self.note(|| format!("   hub says {ack:?}"));
+        let topic = self.agent.settings.topics.ack("hub").to_string();
+        let payload = encode_payload(ack);
+        self.forward(&topic, &payload, false);
+        self.net.retained.insert(topic, payload);
     }
 
     pub fn broker_crashes(&mut self) {
@@ -93,15 +111,17 @@ impl World {
 
     fn hub_is_gone(&mut self, wait: Duration) {
         self.net.hub_left();
-        self.hub.uncommitted = 0;
+        self.hub.disconnected();
         self.hub_link += 1;
-        (self.delivering, self.committing) = (false, false);
+        (self.delivering, self.committing, self.speaking) = (false, false, false);
         self.after(wait, Event::HubReturns(self.hub_link));
     }
 
     /// What was sent and not acknowledged comes again.
     pub fn hub_returns(&mut self) -> Check {
         self.net.hub_is_here = true;
+        self.committing = true;
+        self.after(Duration::from_millis(100), Event::HubCommits(self.hub_link));
         let topic = self.agent.settings.topics.status().to_string();
         if let Some(payload) = self.net.retained.get(&topic).cloned() {
             self.hub_takes(&topic, &payload, true)?;

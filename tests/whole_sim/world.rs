@@ -38,6 +38,7 @@ pub enum Event {
     ToHub(u64),
     HubCommits(u64),
     HubReturns(u64),
+    HubSpeaks(u64),
     /// The will of a connection that ended.
     Will(super::net::Kept),
     Befalls(Befalls),
@@ -127,6 +128,7 @@ pub struct World {
     /// A delivery, or a commit, is on its way.
     pub delivering: bool,
     pub committing: bool,
+    pub speaking: bool,
     /// Number of the agent's present connection; a new one makes older events void.
     pub connection: u64,
     pub is_up: bool,
@@ -221,12 +223,13 @@ impl World {
             Event::Told(life, event) if life == self.life => self.told(event),
             Event::Done(life, job) if life == self.life => self.finished(job),
             Event::ToHub(link) if link == self.hub_link => return self.delivered(),
-            Event::HubCommits(link) if link == self.hub_link => self.hub_commits(),
+            Event::HubCommits(link) if link == self.hub_link => return self.hub_commits(),
+            Event::HubSpeaks(link) if link == self.hub_link => self.hub_speaks(),
             Event::HubReturns(link) if link == self.hub_link => return self.hub_returns(),
             Event::CrashNow(life, kind) if life == self.life => return self.crash_now(kind),
             Event::Stopped(life) if life == self.life && self.stopping => return self.stopped(),
             Event::Link(..) | Event::Told(..) | Event::Done(..) | Event::CrashNow(..) | Event::Stopped(_) => {}
-            Event::ToHub(_) | Event::HubCommits(_) | Event::HubReturns(_) => {}
+            Event::ToHub(_) | Event::HubCommits(_) | Event::HubReturns(_) | Event::HubSpeaks(_) => {}
             Event::Will(will) => self.will(will),
             Event::Befalls(what) => return self.befalls(what),
             Event::DiskRecovers => self.disk_recovers(),
@@ -430,8 +433,9 @@ impl World {
     fn finish(&mut self) -> Result<Summary, String> {
         let points = self.truth.points() as u64;
         for (epoch, mut rest) in self.truth.promised() {
-            self.summary.at_hub += self.hub.durable.get(&epoch).map_or(0, |account| account.seen.len());
-            rest.subtract(&self.hub.has(epoch));
+            let (seen, has) = self.hub.has(epoch)?;
+            self.summary.at_hub += seen.len();
+            rest.subtract(&has);
             if self.oracle.at_level_hub && !rest.is_empty() {
                 return Err(format!("silent: {rest:?} of {epoch} are neither at the hub nor declared ({points} made)"));
             }
