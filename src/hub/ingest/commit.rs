@@ -147,6 +147,11 @@ impl Work<'_> {
                 self.touch(host, epoch);
             }
         }
+        // It waits for a hub's word on more than it has to send: ours was lost with the broker, or with us.
+        let to_come = status.pending.iter().map(|range| range.to - range.from + 1).fold(0, u64::saturating_add);
+        if !retained && status.level == "hub" && status.backlog > to_come {
+            self.touch(host, *epoch);
+        }
         Ok(())
     }
 
