@@ -10,7 +10,14 @@ RUN PROFILE=$PROFILE docker/assemble.sh holdover-hub /out
 
 FROM scratch
 COPY --from=build /out/rootfs/ /
-# It writes to standard output and nowhere else.
+# A new volume takes over the owner of the folder that it is mounted on.
+COPY --from=build --chown=65532:65532 /out/state/ /var/lib/holdover-hub/
+# For `ingest`, and for `hosts`, `gaps` and `resend` beside it.
+ENV HOLDOVER_HUB_DIR=/var/lib/holdover-hub
 USER 65532:65532
+# Records and ledger: the only place that is written. Run with a read-only root.
+VOLUME /var/lib/holdover-hub
+# Healthy is a hub that answers. That the broker is away does not count: a restart would mend nothing.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --retries=3 CMD ["/holdover-hub", "hosts"]
 ENTRYPOINT ["/holdover-hub"]
-CMD ["tail", "--json"]
+CMD ["ingest"]

@@ -6,7 +6,7 @@ pub use chrony::Tracking;
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// One reading of all clocks, taken together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,12 +37,14 @@ pub fn now() -> Now {
         let t = clock_gettime(id);
         Duration::new(t.tv_sec.max(0) as u64, t.tv_nsec as u32)
     };
-    let wall = clock_gettime(ClockId::Realtime);
-    Now {
-        mono: read(ClockId::Monotonic),
-        boot: read(ClockId::Boottime),
-        wall_ms: wall.tv_sec * 1000 + wall.tv_nsec / 1_000_000,
-    }
+    Now { mono: read(ClockId::Monotonic), boot: read(ClockId::Boottime), wall_ms: wall_ms() }
+}
+
+/// By the C library, so that libfaketime can put another clock in its place; the others are the kernel's own answer.
+#[expect(clippy::disallowed_methods, reason = "the one reader")]
+fn wall_ms() -> i64 {
+    let since = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or_else(|before| -since(before.duration()), since)
 }
 
 /// What systemd-timesyncd leaves at its first synchronisation, below the root directory.

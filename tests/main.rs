@@ -4,9 +4,12 @@
 
 mod cli;
 mod collectors;
+#[cfg(feature = "demo")]
+mod demo;
 mod hung_mount;
 mod scenarios;
 mod schemas;
+mod service;
 mod subscriber;
 mod support;
 mod tail;

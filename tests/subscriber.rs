@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 
 use holdover::record::{ClockContext, Fields, Name, Point, Record, Tags, Value};
 use holdover::wire::{
@@ -25,7 +24,7 @@ fn batch(lane: Lane, seqs: &[u64], losses: &[Loss]) -> Vec<u8> {
         let point = Point { ts: 1_790_000_000_000, mono: 5, name: "n".into(), tags: Tags::new(), fields, error: None };
         let mut maps = Vec::new();
         encode_record(&Record::new(seq, point), &mut maps);
-        Chunk { epoch: EPOCH, first: seq, count: 1, context: context.clone(), maps: Arc::from(maps) }
+        Chunk { epoch: EPOCH, first: seq, count: 1, context: context.clone(), maps: maps.into() }
     };
     let chunks: Vec<_> = seqs.iter().map(|seq| chunk(*seq)).collect();
     let header = BatchHeader {

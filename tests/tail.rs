@@ -5,7 +5,6 @@ use std::cell::Cell;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
 use holdover::record::{ClockContext, Point, Record, Value};
@@ -149,7 +148,7 @@ fn batch_of(host: &str, epoch: u64, lane: Lane, seqs: std::ops::RangeInclusive<u
         encode_record(&Record::new(seq, point), &mut maps);
         count += 1;
     }
-    let chunk = Chunk { epoch, first, count, context: context.clone(), maps: Arc::from(maps) };
+    let chunk = Chunk { epoch, first, count, context: context.clone(), maps: maps.into() };
     encode_batch(&header, &[], std::slice::from_ref(&chunk))
 }
 

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
-use std::sync::Arc;
 
 use holdover::record::ClockContext;
 use holdover::wire::{
@@ -81,13 +80,7 @@ fn encode_envelope(envelope: &Envelope) -> Vec<u8> {
         .map(|record| {
             let mut maps = Vec::new();
             encode_record(record, &mut maps);
-            Chunk {
-                epoch: envelope.epoch,
-                first: record.seq,
-                count: 1,
-                context: context.clone(),
-                maps: Arc::from(maps),
-            }
+            Chunk { epoch: envelope.epoch, first: record.seq, count: 1, context: context.clone(), maps: maps.into() }
         })
         .collect();
     let header = BatchHeader {

@@ -13,9 +13,18 @@ const FEATURES: &[&str] = &["--no-default-features", "--locked"];
 
 /// Builds the agent without default features, as a release, and says where it is.
 pub fn agent() -> Result<PathBuf, Box<dyn Error>> {
-    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/edge");
+    build("target/edge", &[])
+}
+
+/// The same, able to compress history.
+pub fn compressing_agent() -> Result<PathBuf, Box<dyn Error>> {
+    build("target/edge-zstd", &["--features", "zstd"])
+}
+
+fn build(target: &str, features: &[&str]) -> Result<PathBuf, Box<dyn Error>> {
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join(target);
     let mut build = cargo("build");
-    build.args(["--release", "--bin", "holdover", "--target-dir"]).arg(&target).args(FEATURES);
+    build.args(["--release", "--bin", "holdover", "--target-dir"]).arg(&target).args(FEATURES).args(features);
     let status = build.stdout(Stdio::null()).status()?;
     if status.success() { Ok(target.join("release/holdover")) } else { Err("the edge build failed".into()) }
 }

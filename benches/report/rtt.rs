@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::broker::Broker;
-use crate::drain::Agent;
+use crate::drain::{Agent, Keys};
 use crate::figure::{Figure, Outcome, Section};
 use crate::{edge, fill, relay, scratch};
 
@@ -51,7 +51,7 @@ fn rate(
 ) -> Result<f64, Box<dyn Error>> {
     let state = outbox.join("state-v1.redb");
     let kept = std::fs::read(&state)?;
-    let mut agent = Agent::start(program, outbox, port, &broker.tls(), uplink)?;
+    let mut agent = Agent::start(program, outbox, port, &broker.tls(), Keys { uplink, broker: "" })?;
     agent.wait(|look| look.connected)?;
     std::thread::sleep(WARM_UP);
     let first = agent.look().ok_or("the agent does not answer")?;

@@ -107,6 +107,11 @@ impl Collecting {
         self.scheduler.next_wake()
     }
 
+    /// No run ends before that; a script's may at any time.
+    pub fn next_run(&self) -> Option<Duration> {
+        if self.running.is_empty() { self.next_wake() } else { Some(Duration::ZERO) }
+    }
+
     /// Runs the built-in collectors that are due, starts the scripts that are, and records what was missed.
     pub fn poll(&mut self, now: &Now, figures: &AgentFigures) -> Vec<Run> {
         let polled = self.scheduler.poll(*now);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::task::{JoinError, JoinHandle};
 
 use super::relay::{self, Passed};
-use crate::clock::Now;
+use crate::clock::{self, Now};
 use crate::config::Secret;
 use crate::outbox::writer::Handle;
 use crate::uplink::transport::tls::{self, TlsFiles, VerificationTime};
@@ -83,12 +83,17 @@ pub struct Delivery {
 }
 
 impl Broker {
+    /// The saved time may have been ahead: a clock that a time service vouches for needs no floor, and overrules it.
+    fn verification_time(&self) -> VerificationTime {
+        VerificationTime::new(self.saved_wall_ms.filter(|_| !clock::synced()))
+    }
+
     /// Blocks: reads files.
     fn attempt(&self, url: usize, will: &Will) -> Result<Attempt, String> {
         let url = self.urls.get(url).ok_or("no broker URL is configured")?.clone();
         let loaded = match url.tls() {
             true => Some(
-                tls::load(&self.tls, VerificationTime::new(self.saved_wall_ms))
+                tls::load(&self.tls, self.verification_time())
                     .map_err(|error| format!("{}: {error}", url.address()))?,
             ),
             false => None,

@@ -3,6 +3,7 @@
 //! One thread, no locks: whatever happens next (a timer, a socket, a commit, a script's end, a signal) is handled
 //! to its end before the next thing. The outbox writer is the one other thread; between the two are bounded queues.
 
+mod alarm;
 mod collecting;
 mod delivery;
 mod ipc;
@@ -21,6 +22,7 @@ use crate::host::HostId;
 use crate::outbox::writer::{Event, Handle};
 use crate::record::Run;
 use crate::uplink::Input;
+use alarm::Alarm;
 use collecting::Collecting;
 pub use collecting::{Source, absence, run_builtin};
 use delivery::Delivery;
@@ -28,7 +30,7 @@ use ipc::StatusSocket;
 pub use ipc::ask;
 use report::Report;
 use service::{ServiceManager, StopSignals};
-pub use setup::{ForgetError, Identity, StartError, forget_hub, identify, sources, start, tls_files};
+pub use setup::{ChangeError, Identity, StartError, change_outbox, forget_hub, identify, sources, start, tls_files};
 pub use witness::VARIABLE as WITNESS_VARIABLE;
 
 /// The least time that the outbox gets to close, however long the goodbye to the broker took.
@@ -42,6 +44,7 @@ pub struct Agent {
     events: mpsc::Receiver<Event>,
     socket: Option<StatusSocket>,
     service: ServiceManager,
+    alarm: Alarm,
     report: Report,
     stop_timeout: Duration,
     host: HostId,
@@ -79,7 +82,7 @@ impl Agent {
             }
             match self.wait(&mut signals).await {
                 Woken::Again => {}
-                Woken::Writer(Some(event)) => self.committed(event),
+                Woken::Writer(Some(event)) => self.told(event),
                 Woken::Writer(None) => return Err(RunError::Outbox),
                 Woken::Stop(signal) => return self.stop(signal, &mut signals).await,
             }
@@ -132,7 +135,8 @@ impl Agent {
     async fn wait(&mut self, signals: &mut StopSignals) -> Woken {
         let now = clock::now();
         let wakes = [self.collecting.next_wake(), self.delivery.next_wake(), self.service.next_wake()];
-        let wake = wakes.into_iter().flatten().min().map_or(Duration::from_secs(60), |at| at.saturating_sub(now.mono));
+        let wake = wakes.into_iter().flatten().min().unwrap_or(now.mono + Duration::from_secs(60));
+        self.outbox.commit(self.collecting.next_run());
         tokio::select! {
             biased;
             signal = signals.next() => Woken::Stop(signal),
@@ -151,7 +155,16 @@ impl Agent {
                 ipc::answer(peer, self.report.document(&self.delivery, &self.collecting, clock::now()));
                 Woken::Again
             }
-            () = tokio::time::sleep(wake) => Woken::Again,
+            () = self.alarm.at(wake) => Woken::Again,
+        }
+    }
+
+    /// Takes in everything that the writer has told so far: one commit tells of each run in it.
+    fn told(&mut self, first: Event) {
+        let mut event = Some(first);
+        while let Some(told) = event {
+            self.committed(told);
+            event = self.events.try_recv().ok();
         }
     }
 

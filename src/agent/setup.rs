@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Agent;
+use super::alarm::Alarm;
 use super::collecting::{Collecting, Source};
 use super::delivery::{Broker, Delivery};
 use super::ipc::StatusSocket;
@@ -115,6 +116,7 @@ pub fn start(config: &Config, config_hash: &str, root: HostRoot, rng_seed: u64) 
         events,
         socket: status_socket(&config.outbox.dir),
         service: ServiceManager::new(now.mono),
+        alarm: Alarm::new(),
         report,
         stop_timeout: config.agent.stop_timeout,
         host: identity.host,
@@ -232,23 +234,33 @@ fn uplink_settings(config: &Config, identity: &Identity, topics: TopicScheme, me
     }
 }
 
-/// Why a hub is not forgotten.
+/// Why an outbox was not changed.
 #[derive(Debug, thiserror::Error)]
-pub enum ForgetError {
+pub enum ChangeError {
     #[error("{0}")]
     Outbox(#[from] outbox::OpenError),
     #[error("the outbox in {0} could not be saved: {1}")]
     Save(PathBuf, String),
 }
 
-/// Forgets that a hub has ever acknowledged this host. No agent may run on the outbox.
-pub fn forget_hub(config: &Config, now: Now) -> Result<(), ForgetError> {
-    let identity = identify(config, &HostRoot::default());
+/// Opens the outbox as the agent would, and changes it. No agent may run on it.
+pub fn change_outbox<T>(
+    config: &Config,
+    root: &HostRoot,
+    now: Now,
+    change: impl FnOnce(&mut outbox::Outbox) -> Result<T, String>,
+) -> Result<T, ChangeError> {
+    let identity = identify(config, root);
     let (mut store, _) = outbox::Outbox::open(Arc::new(FileDisk), outbox_options(config, &identity), now)?;
-    store.set_note(HubMemory::NOTE, HubMemory::FORGOTTEN);
-    let saved = store.save(now);
+    let changed = change(&mut store);
     store.close(now);
-    saved.map_err(|why| ForgetError::Save(config.outbox.dir.clone(), why))
+    changed.map_err(|why| ChangeError::Save(config.outbox.dir.clone(), why))
+}
+
+/// Forgets that a hub has ever acknowledged this host.
+pub fn forget_hub(store: &mut outbox::Outbox, now: Now) -> Result<(), String> {
+    store.set_note(HubMemory::NOTE, HubMemory::FORGOTTEN);
+    store.save(now)
 }
 
 /// The certificate files of a configuration.

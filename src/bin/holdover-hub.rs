@@ -147,14 +147,14 @@ mod demo {
     use std::path::PathBuf;
 
     use holdover::hub::cli::{DemoArgs, EXIT_OK};
-    use holdover::hub::demo::{self, Options};
+    use holdover::hub::demo::{self, Options, Verdict};
 
     use super::*;
 
     const EXIT_INTERRUPTED: u8 = 130;
 
     pub fn show(args: &DemoArgs) -> ExitCode {
-        let terminal = io::stdout().is_terminal();
+        let terminal = io::stdout().is_terminal() && std::env::var_os("TERM").is_some_and(|term| term != "dumb");
         let DemoArgs { seconds, keep, plant_loss } = *args;
         let options = Options { seconds, keep, plant_loss, terminal, color: terminal && !no_color() };
         match play(options) {
@@ -163,22 +163,22 @@ mod demo {
         }
     }
 
-    /// Whatever ends it, the agents and the directory go with the future.
     fn play(options: Options) -> anyhow::Result<u8> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.context("cannot start")?;
-        let code = runtime.block_on(async {
+        let verdict = runtime.block_on(async {
             let stop = stop_signal()?;
-            tokio::select! {
-                good = demo::run(options) => good.map(|good| if good { EXIT_OK } else { EXIT_FAILED }),
-                () = stop => {
-                    say("\nholdover-hub: interrupted; everything is stopped\n");
-                    Ok(EXIT_INTERRUPTED)
-                }
-            }
+            demo::run(options, stop).await
         });
         runtime.shutdown_background();
-        code
+        Ok(match verdict? {
+            Verdict::Good => EXIT_OK,
+            Verdict::Bad => EXIT_FAILED,
+            Verdict::Interrupted => {
+                say("holdover-hub: interrupted; everything is stopped\n");
+                EXIT_INTERRUPTED
+            }
+        })
     }
 
     /// The agent, which is asked to stop when whoever started it has gone, however it went.

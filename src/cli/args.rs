@@ -27,7 +27,7 @@ pub enum Command {
     Collectors(CollectorsArgs),
     /// What the running agent is doing: connection, backlog, losses, collectors.
     Status(StatusArgs),
-    /// Look into the outbox: `ls`, `stats`, `losses`, `verify`, `export` (safe while the agent runs); `forget-hub`.
+    /// Look into the outbox: `ls`, `stats`, `losses`, `verify`, `export` (safe while the agent runs); `quarantine`, `forget-hub`.
     Outbox(OutboxArgs),
 }
 
@@ -105,6 +105,8 @@ pub enum OutboxCommand {
     Verify(OutboxView),
     /// Print every stored record as NDJSON.
     Export(OutboxView),
+    /// List the records that no broker would take, send them again, or delete them.
+    Quarantine(QuarantineArgs),
     /// Go back to level `broker`, under `level = "auto"`, until a hub acknowledges this host again. The agent must be stopped.
     ForgetHub(ForgetHubArgs),
 }
@@ -113,6 +115,45 @@ pub enum OutboxCommand {
 pub struct ForgetHubArgs {
     #[command(flatten)]
     pub config: ConfigArg,
+}
+
+#[derive(Debug, Args)]
+pub struct QuarantineArgs {
+    #[command(subcommand)]
+    pub command: QuarantineCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum QuarantineCommand {
+    /// List what was set aside.
+    Ls(OutboxView),
+    /// Send records again, under new seqs, as after a broker's limits were raised. The agent must be stopped.
+    Retry(QuarantineChoice),
+    /// Delete records; they stay declared lost. The agent must be stopped.
+    Drop(QuarantineChoice),
+}
+
+#[derive(Debug, Args)]
+pub struct QuarantineChoice {
+    #[command(flatten)]
+    pub config: ConfigArg,
+    /// Seqs as `ls` lists them: `17` or `17-20`; every value that has one of them.
+    #[arg(value_name = "SEQS", required_unless_present = "all", value_parser = seqs)]
+    pub seqs: Option<(u64, u64)>,
+    /// Of this epoch only; needed when more than one has such seqs set aside.
+    #[arg(long)]
+    pub epoch: Option<u64>,
+    /// Everything that was set aside.
+    #[arg(long, conflicts_with = "seqs")]
+    pub all: bool,
+}
+
+fn seqs(text: &str) -> Result<(u64, u64), String> {
+    let (from, to) = text.split_once('-').unwrap_or((text, text));
+    match (from.parse(), to.parse()) {
+        (Ok(from), Ok(to)) if from <= to => Ok((from, to)),
+        _ => Err("a seq such as 17, or a range such as 17-20, is expected".to_owned()),
+    }
 }
 
 #[derive(Debug, Args)]

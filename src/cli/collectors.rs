@@ -91,7 +91,8 @@ const HEAD: &str = "\
 
 One row of the tables below is one field of a record; the same table is published in `meta` and printed by
 `holdover collectors`. Units are UCUM. A counter only grows until the host (or, for `agent`, the agent) restarts.
-The last column is OpenTelemetry's name; those that it does not define follow its style.
+The last column is OpenTelemetry's metric where it defines one, in the same unit and type (semantic conventions 1.44, of
+which none is stable yet); where it is empty the metric is Holdover's own.
 
 What a host does not have is left out. A collector whose whole source is missing (no pressure files in an old kernel, no
 sensors in a virtual machine) says so in one record with `error.kind` `unsupported`, and is silent until that changes.
@@ -114,7 +115,7 @@ fn page() -> String {
             "{gap}| record | field | unit | type | what | OpenTelemetry |\n|---|---|---|---|---|---|\n"
         ));
         for m in spec.metrics {
-            let code = |text: &str| format!("`{text}`");
+            let code = |text: &str| if text.is_empty() { String::new() } else { format!("`{text}`") };
             line(&mut page, &[&code(m.name), &code(m.field), &code(m.unit), m.kind.as_str(), m.about, &code(m.otel)]);
         }
     }

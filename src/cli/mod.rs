@@ -11,6 +11,7 @@ mod once;
 mod outbox;
 
 mod output;
+mod quarantine;
 mod run;
 mod status;
 

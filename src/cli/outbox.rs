@@ -1,15 +1,15 @@
 //! `holdover outbox ls|stats|losses|verify|export`: reads the directory itself, whether an agent runs on it or not.
-//! `forget-hub` writes to it, and only when none does.
+//! `forget-hub` writes to it, and only when none does; `quarantine` has a file of its own.
 
 use std::io::Write;
 
 use super::args::{ForgetHubArgs, OutboxArgs, OutboxCommand, OutboxView};
 use super::exit::{Exit, Failure};
-use super::{load, output};
-use crate::agent;
+use super::{load, output, quarantine};
+use crate::agent::{self, ChangeError};
 use crate::clock;
-use crate::outbox::FileDisk;
 use crate::outbox::inspect::{self, EpochSummary, InspectError, LossView, SegmentView, View};
+use crate::outbox::{FileDisk, OpenError};
 use crate::uplink::Level;
 
 pub fn run(args: &OutboxArgs) -> Result<Exit, Failure> {
@@ -19,6 +19,7 @@ pub fn run(args: &OutboxArgs) -> Result<Exit, Failure> {
         OutboxCommand::Stats(view) => stats(view, &mut out),
         OutboxCommand::Losses(view) => losses(view, &mut out),
         OutboxCommand::ForgetHub(args) => forget_hub(args, &mut out),
+        OutboxCommand::Quarantine(args) => quarantine::run(args, &mut out),
         OutboxCommand::Verify(view) => verify(view, &mut out),
         OutboxCommand::Export(view) => export(view, &mut out),
     }?;
@@ -32,6 +33,16 @@ impl From<InspectError> for Failure {
             InspectError::Output(error) => error.into(),
             other => Self::failed(other.to_string()),
         }
+    }
+}
+
+impl From<ChangeError> for Failure {
+    fn from(error: ChangeError) -> Self {
+        let exit = match error {
+            ChangeError::Outbox(OpenError::Locked { .. }) => Exit::Temporary,
+            _ => Exit::Failed,
+        };
+        Self::new(exit, error.to_string())
     }
 }
 
@@ -133,14 +144,15 @@ fn loss_row(loss: &LossView) -> Vec<String> {
     ]
 }
 
-fn time(ms: i64) -> String {
+pub(super) fn time(ms: i64) -> String {
     jiff::Timestamp::from_millisecond(ms).map_or_else(|_| ms.to_string(), |at| format!("{at:.0}"))
 }
 
 fn forget_hub(args: &ForgetHubArgs, out: &mut impl Write) -> Result<Exit, Failure> {
     let checked = load::config(&args.config)?;
     let config = &checked.config;
-    agent::forget_hub(config, clock::now()).map_err(|error| Failure::failed(error.to_string()))?;
+    let now = clock::now();
+    agent::change_outbox(config, &load::root(config), now, |store| agent::forget_hub(store, now))?;
     let effect = match config.uplink.level {
         Level::Auto => "records count as delivered once the broker has them, until a hub acknowledges this host again",
         Level::Broker => "it makes no difference while uplink.level is \"broker\"",
@@ -177,13 +189,13 @@ fn export(args: &OutboxView, out: &mut impl Write) -> Result<Exit, Failure> {
     Ok(if problems.is_empty() { Exit::Ok } else { Exit::Failed })
 }
 
-fn notes(lines: &[String]) {
+pub(super) fn notes(lines: &[String]) {
     for line in lines {
         output::complain(line);
     }
 }
 
-fn json(out: &mut impl Write, value: &impl serde::Serialize) -> Result<(), Failure> {
+pub(super) fn json(out: &mut impl Write, value: &impl serde::Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string(value).map_err(|error| Failure::failed(format!("cannot print: {error}")))?;
     writeln!(out, "{text}")?;
     Ok(())

@@ -16,7 +16,7 @@ pub fn run(args: &StatusArgs) -> Result<Exit, Failure> {
     let mut out = output::stdout();
     let exit = match agent::ask(dir) {
         Ok(answer) => {
-            let document: Value = serde_json::from_str(&answer)
+            let document: Value = serde_json::from_slice(answer.as_bytes())
                 .map_err(|error| Failure::failed(format!("the agent's answer is not JSON: {error}")))?;
             if args.json {
                 writeln!(out, "{document}")?

@@ -22,34 +22,25 @@ const METRICS: &[MetricSpec] = &[
     MetricSpec::updown(NAME, "memory_usage", "By").is("process.memory.usage", "resident memory of this agent"),
     MetricSpec::counter(NAME, "cpu_time", "s").is("process.cpu.time", "CPU time of this agent since it started"),
     MetricSpec::updown(NAME, "threads", "{thread}").is("process.thread.count", "threads of this agent"),
-    MetricSpec::updown(NAME, "open_files", "{file}")
+    MetricSpec::updown(NAME, "open_files", "{file_descriptor}")
         .is("process.unix.file_descriptor.count", "file descriptors that this agent holds"),
-    MetricSpec::gauge(NAME, "connected", "1")
-        .is("holdover.uplink.connected", "whether a connection to a broker stands"),
-    MetricSpec::updown(NAME, "outbox_depth", "{record}")
-        .is("holdover.outbox.depth", "records recorded and not settled"),
-    MetricSpec::updown(NAME, "outbox_bytes", "By").is("holdover.outbox.usage", "disk that the outbox occupies"),
-    MetricSpec::updown(NAME, "outbox_limit", "By").is("holdover.outbox.limit", "disk that the outbox may occupy"),
-    MetricSpec::gauge(NAME, "outbox_utilization", "1").is("holdover.outbox.utilization", "outbox_bytes / outbox_limit"),
-    MetricSpec::gauge(NAME, "outbox_age", "s").is("holdover.outbox.age", "since the oldest pending record was made"),
-    MetricSpec::counter(NAME, "commits", "{commit}").is("holdover.outbox.commits", "commits since the agent started"),
-    MetricSpec::counter(NAME, "records_recorded", "{record}")
-        .is("holdover.records{state=recorded}", "records recorded since the agent started"),
-    MetricSpec::counter(NAME, "records_settled", "{record}")
-        .is("holdover.records{state=settled}", "records settled since the agent started"),
-    MetricSpec::counter(NAME, "records_lost", "{record}")
-        .is("holdover.records{state=lost}", "records declared lost since the agent started"),
-    MetricSpec::counter(NAME, "runs", "{run}").is("holdover.runs", "runs of collectors since the agent started"),
-    MetricSpec::counter(NAME, "runs_failed", "{run}")
-        .is("holdover.runs{outcome=failed}", "runs with an err record since the agent started"),
+    MetricSpec::gauge(NAME, "connected", "1").ours("whether a connection to a broker stands"),
+    MetricSpec::updown(NAME, "outbox_depth", "{record}").ours("records recorded and not settled"),
+    MetricSpec::updown(NAME, "outbox_bytes", "By").ours("disk that the outbox occupies"),
+    MetricSpec::updown(NAME, "outbox_limit", "By").ours("disk that the outbox may occupy"),
+    MetricSpec::gauge(NAME, "outbox_utilization", "1").ours("outbox_bytes / outbox_limit"),
+    MetricSpec::gauge(NAME, "outbox_age", "s").ours("since the oldest pending record was made"),
+    MetricSpec::counter(NAME, "commits", "{commit}").ours("commits since the agent started"),
+    MetricSpec::counter(NAME, "records_recorded", "{record}").ours("records recorded since the agent started"),
+    MetricSpec::counter(NAME, "records_settled", "{record}").ours("records settled since the agent started"),
+    MetricSpec::counter(NAME, "records_lost", "{record}").ours("records declared lost since the agent started"),
+    MetricSpec::counter(NAME, "runs", "{run}").ours("runs of collectors since the agent started"),
+    MetricSpec::counter(NAME, "runs_failed", "{run}").ours("runs with an err record since the agent started"),
     MetricSpec::counter(NAME, "runs_skipped", "{run}")
-        .is("holdover.runs{outcome=skipped}", "runs that were due and did not start since the agent started"),
-    MetricSpec::counter(NAME, "connections", "{connection}")
-        .is("holdover.uplink.connections", "connections to a broker since the agent started"),
-    MetricSpec::counter(NAME, "publishes", "{message}")
-        .is("holdover.uplink.publishes", "messages published since the agent started"),
-    MetricSpec::counter(NAME, "bytes_sent", "By")
-        .is("holdover.uplink.io{network.io.direction=transmit}", "payload published since the agent started"),
+        .ours("runs that were due and did not start since the agent started"),
+    MetricSpec::counter(NAME, "connections", "{connection}").ours("connections to a broker since the agent started"),
+    MetricSpec::counter(NAME, "publishes", "{message}").ours("messages published since the agent started"),
+    MetricSpec::counter(NAME, "bytes_sent", "By").ours("payload published since the agent started"),
 ];
 
 struct Agent;

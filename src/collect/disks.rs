@@ -52,18 +52,13 @@ const METRICS: &[MetricSpec] = &[
         .is("system.disk.merged{disk.io.direction=read}", "reads since boot that were joined to one next to them"),
     MetricSpec::counter(NAME, "merged_write", "{operation}")
         .is("system.disk.merged{disk.io.direction=write}", "writes since boot that were joined to one next to them"),
-    MetricSpec::gauge(NAME, "latency_read", "s").is(
-        "system.disk.latency{disk.io.direction=read}",
-        "mean time of the reads completed since the last run, queueing included; absent without any",
-    ),
-    MetricSpec::gauge(NAME, "latency_write", "s").is(
-        "system.disk.latency{disk.io.direction=write}",
-        "mean time of the writes completed since the last run, queueing included; absent without any",
-    ),
+    MetricSpec::gauge(NAME, "latency_read", "s")
+        .ours("mean time of the reads completed since the last run, queueing included; absent without any"),
+    MetricSpec::gauge(NAME, "latency_write", "s")
+        .ours("mean time of the writes completed since the last run, queueing included; absent without any"),
     MetricSpec::counter(NAME, "io_time", "s").is("system.disk.io_time", "time with I/O under way since boot"),
-    MetricSpec::updown(NAME, "pending", "{operation}").is("system.disk.pending_operations", "I/O under way now"),
-    MetricSpec::gauge(NAME, "utilization", "1")
-        .is("system.disk.utilization", "share of the time since the last run with I/O under way"),
+    MetricSpec::updown(NAME, "pending", "{operation}").ours("I/O under way now"),
+    MetricSpec::gauge(NAME, "utilization", "1").ours("share of the time since the last run with I/O under way"),
 ];
 
 /// Columns after the name, since boot; times in milliseconds.

@@ -18,10 +18,10 @@ const NAME: &str = "system.files";
 const FILE: &str = "proc/sys/fs/file-nr";
 
 const METRICS: &[MetricSpec] = &[
-    MetricSpec::updown(NAME, "open", "{file}").is("system.linux.file_handle.count", "open files of all processes"),
+    MetricSpec::updown(NAME, "open", "{file}").ours("open files of all processes"),
     MetricSpec::updown(NAME, "limit", "{file}")
-        .is("system.linux.file_handle.limit", "how many there may be (fs.file-max); absent where it is no limit"),
-    MetricSpec::gauge(NAME, "utilization", "1").is("system.linux.file_handle.utilization", "open / limit"),
+        .ours("how many there may be (fs.file-max); absent where it is no limit"),
+    MetricSpec::gauge(NAME, "utilization", "1").ours("open / limit"),
 ];
 
 struct Files {

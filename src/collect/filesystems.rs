@@ -1,16 +1,18 @@
 //! Space and inodes of mounted file systems: the mounts from `mountinfo`, the figures from `statvfs`.
 //!
-//! `statvfs` of a local file system answers from memory and is called in place, for a microsecond or two. One behind a
-//! network, or in user space (FUSE), may never answer; nor may any other whose path leads through such a mount. Those
-//! are asked by the helper threads of [`Prober`], and so is, from then on, a local one that took its time once.
+//! `statvfs` of a local file system answers from memory and is called in place, for a microsecond or two, once its
+//! device has proven to answer: the first time it is asked by a helper thread of [`Prober`]. One behind a network, or in
+//! user space (FUSE), may never answer; nor may any other whose path leads through such a mount. Those are always asked
+//! by threads, and so is, from then on, a local one that took its time once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
-use super::prober::{PATIENCE, Prober};
+use super::prober::{FIRST_PATIENCE, PATIENCE, Prober};
 use super::text::{self, words};
 use super::{
     Collector, CollectorSpec, Context, Draft, FsStat, MetricSpec, ParamError, ParamKind, ParamSpec, Params, Points,
@@ -58,17 +60,16 @@ const METRICS: &[MetricSpec] = &[
         .is("system.filesystem.usage{system.filesystem.state=free}", "space that users other than root can still get"),
     MetricSpec::gauge(NAME, "utilization", "1")
         .is("system.filesystem.utilization", "usage / (usage + available), as df shows it"),
-    MetricSpec::updown(NAME, "inodes_limit", "{inode}")
-        .is("system.filesystem.inode.limit", "inodes there are; absent where they are made on demand"),
-    MetricSpec::updown(NAME, "inodes_usage", "{inode}")
-        .is("system.filesystem.inode.usage{system.filesystem.state=used}", "inodes in use"),
-    MetricSpec::gauge(NAME, "inodes_utilization", "1")
-        .is("system.filesystem.inode.utilization", "inodes_usage / inodes_limit"),
+    MetricSpec::updown(NAME, "inodes_limit", "{inode}").ours("inodes there are; absent where they are made on demand"),
+    MetricSpec::updown(NAME, "inodes_usage", "{inode}").ours("inodes in use"),
+    MetricSpec::gauge(NAME, "inodes_utilization", "1").ours("inodes_usage / inodes_limit"),
     MetricSpec::gauge(NAME, "read_only", "1")
-        .is("system.filesystem.read_only", "whether the file system is read-only, from its mount on or after an error"),
+        .ours("whether the file system is read-only, from its mount on or after an error"),
 ];
 
-const DEFAULT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The kernel tells what is mounted, remounted or unmounted, but not that an error made a file system read-only.
+const READ_AGAIN: Duration = Duration::from_secs(10);
 
 /// No disk behind them, or nothing that a user fills.
 const PSEUDO: &[&str] = &[
@@ -130,12 +131,16 @@ const WAITING: &[&str] = &["fuseblk", "autofs", "zfs"];
 pub(super) struct Mount {
     pub path: Vec<u8>,
     /// `major:minor`: the same for bind mounts and subvolumes of one file system.
-    device: Vec<u8>,
+    pub device: Vec<u8>,
     /// Only a part of that file system is mounted here.
     bind: bool,
     kind: String,
     source: String,
     read_only: bool,
+    /// Its `statvfs` may never return, however often it has.
+    hangs: bool,
+    /// An error is no news: nobody asked for it by name.
+    quiet: bool,
 }
 
 impl Mount {
@@ -187,6 +192,9 @@ impl Mount {
     }
 
     pub(super) fn fail(&self, error: &io::Error, out: &mut Points) {
+        if self.quiet {
+            return;
+        }
         let kind = match error.kind() {
             io::ErrorKind::PermissionDenied => ErrorKind::Permission,
             _ => ErrorKind::Unsupported,
@@ -200,9 +208,12 @@ impl Mount {
 }
 
 impl Table {
-    /// The mounts of these devices are asked by threads.
-    fn distrust(&mut self, slow: &BTreeSet<Vec<u8>>) {
-        self.remote.extend(self.local.extract_if(.., |mount| slow.contains(&mount.device)));
+    /// Puts each mount where it belongs by what is known of its device now.
+    fn sort(&mut self, pace: &BTreeMap<Vec<u8>, Pace>) {
+        let in_place = |mount: &Mount| !mount.hangs && pace.get(&mount.device) == Some(&Pace::Quick);
+        let slowed: Vec<Mount> = self.in_place.extract_if(.., |mount| !in_place(mount)).collect();
+        self.in_place.extend(self.by_thread.extract_if(.., |mount| in_place(mount)));
+        self.by_thread.extend(slowed);
     }
 }
 
@@ -213,16 +224,28 @@ struct Filesystems {
     network: bool,
     prober: Prober,
     table: Table,
-    /// Devices that once kept the loop waiting.
-    slow: BTreeSet<Vec<u8>>,
+    /// `mountinfo` is read at this time (monotonic) even if nothing was mounted.
+    read_again: Duration,
+    /// By device; not those that have not answered yet.
+    pace: BTreeMap<Vec<u8>, Pace>,
+    /// How long the next run waits for the threads: the first one longer.
+    patience: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    /// It has answered a thread in time.
+    Quick,
+    /// It once kept the loop waiting.
+    Slow,
 }
 
 /// What the last `mountinfo` came to: the table rarely changes, and reading it is most of a run.
 #[derive(Default)]
 struct Table {
     text: Vec<u8>,
-    local: Vec<Mount>,
-    remote: Vec<Mount>,
+    in_place: Vec<Mount>,
+    by_thread: Vec<Mount>,
     /// Mount points that are asked for and are none.
     missing: Vec<Vec<u8>>,
 }
@@ -239,17 +262,41 @@ fn build(params: &Params) -> Result<Box<dyn Collector>, ParamError> {
         network: params.bool("network").unwrap_or(false),
         prober: Prober::new(params.duration("timeout").unwrap_or(DEFAULT_TIMEOUT)),
         table: Table::default(),
-        slow: BTreeSet::new(),
+        read_again: Duration::ZERO,
+        pace: BTreeMap::new(),
+        patience: FIRST_PATIENCE,
     }))
 }
 
 impl Collector for Filesystems {
     fn collect(&mut self, ctx: &Context<'_>, out: &mut Points) -> Result<(), RunError> {
+        self.refresh(ctx)?;
+        for path in &self.table.missing {
+            let message = format!("nothing is mounted at {}", text::excerpt(path));
+            out.fail(NAME, RunError::new(ErrorKind::Unsupported, message)).tag("mountpoint", text::name(path));
+        }
+        let patience = std::mem::replace(&mut self.patience, PATIENCE);
+        self.ask_in_place(ctx, out);
+        for device in self.prober.probe(ctx, &self.table.by_thread, patience, out) {
+            self.pace.entry(device).or_insert(Pace::Quick);
+        }
+        self.table.sort(&self.pace);
+        Ok(())
+    }
+}
+
+impl Filesystems {
+    fn refresh(&mut self, ctx: &Context<'_>) -> Result<(), RunError> {
         let rel = ctx.host.namespace("mountinfo");
         let file = match &mut self.file {
             Some(file) if file.rel() == rel => file,
             slot => slot.insert(ProcFile::new(rel.clone())),
         };
+        // Asked first: a change between the two is then read, and asked for in vain once more.
+        if file.is_unchanged(ctx.host) && ctx.now.mono < self.read_again {
+            return Ok(());
+        }
+        self.read_again = Duration::ZERO;
         let text = file.read(ctx.host)?;
         if text != self.table.text || text.is_empty() {
             let mounts: Vec<Mount> = text::lines(text).filter_map(parse).collect();
@@ -260,45 +307,39 @@ impl Collector for Filesystems {
             let text = text.to_vec();
             self.table = self.read(text, mounts);
         }
-        for path in &self.table.missing {
-            let message = format!("nothing is mounted at {}", text::excerpt(path));
-            out.fail(NAME, RunError::new(ErrorKind::Unsupported, message)).tag("mountpoint", text::name(path));
-        }
-        self.ask_in_place(ctx, out);
-        self.prober.probe(ctx, &self.table.remote, out);
-        self.table.distrust(&self.slow);
+        self.read_again = ctx.now.mono + READ_AGAIN;
         Ok(())
     }
-}
 
-impl Filesystems {
     fn ask_in_place(&mut self, ctx: &Context<'_>, out: &mut Points) {
-        for mount in &self.table.local {
+        for mount in &self.table.in_place {
             let before = clock::now().mono;
             let result = ctx.host.statfs(mount.path());
             // A disk that fails is slow before it is dead. On a busy machine it may be a mistake: it costs a thread.
             if clock::now().mono.saturating_sub(before) > PATIENCE {
-                self.slow.insert(mount.device.clone());
+                self.pace.insert(mount.device.clone(), Pace::Slow);
             }
             match result {
                 Ok(stat) => mount.emit(&stat, out.add(NAME)),
-                Err(error) if self.only.contains(&mount.path) => mount.fail(&error, out),
-                // Unmounted just now, or in a place that this user may not enter, and nobody asked for it by name.
-                Err(_) => {}
+                Err(error) => mount.fail(&error, out),
             }
         }
     }
 
     fn read(&mut self, text: Vec<u8>, mounts: Vec<Mount>) -> Table {
-        self.slow.retain(|device| mounts.iter().any(|mount| mount.device == *device));
+        self.pace.retain(|device, _| mounts.iter().any(|mount| mount.device == *device));
         let hanging: Vec<Vec<u8>> = mounts.iter().filter(|m| m.may_hang()).map(|m| m.path.clone()).collect();
-        let chosen = self.choose(mounts);
+        let mut chosen = self.choose(mounts);
         let missing = self.only.iter().filter(|path| !chosen.iter().any(|mount| mount.path == **path));
         let missing = missing.cloned().collect();
-        let may_hang = |mount: &Mount| mount.may_hang() || hanging.iter().any(|other| mount.is_below(other));
-        let (remote, local) = chosen.into_iter().partition(may_hang);
-        let mut table = Table { text, local, remote, missing };
-        table.distrust(&self.slow);
+        for mount in &mut chosen {
+            mount.hangs = mount.may_hang() || hanging.iter().any(|other| mount.is_below(other));
+            // A local one fails when it was unmounted just now, or lies where this user may not go.
+            mount.quiet = !mount.hangs && !self.only.contains(&mount.path);
+        }
+        chosen.sort_by_key(|mount| mount.hangs);
+        let mut table = Table { text, in_place: Vec::new(), by_thread: chosen, missing };
+        table.sort(&self.pace);
         table
     }
 
@@ -349,7 +390,8 @@ fn parse(line: &[u8]) -> Option<Mount> {
     // The file system's own options. Those of the mount, before the dash, are `ro` for all of them in a service with
     // ProtectSystem=strict, and say nothing of the host.
     let read_only = words.next().is_some_and(|options| options.split(|&b| b == b',').any(|o| o == b"ro"));
-    path.starts_with(b"/").then_some(Mount { path, device, bind: root != b"/", kind, source, read_only })
+    let (bind, hangs, quiet) = (root != b"/", true, false);
+    path.starts_with(b"/").then_some(Mount { path, device, bind, kind, source, read_only, hangs, quiet })
 }
 
 /// `\040` is how the kernel writes a space; also tab, newline and backslash.

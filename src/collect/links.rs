@@ -25,8 +25,7 @@ const MAX_LINKS: usize = 128;
 const METRICS: &[MetricSpec] = &[
     MetricSpec::updown(NAME, "speed", "By/s")
         .is("hw.network.bandwidth.limit", "what the link carries one way; absent while it is down, and on most radios"),
-    MetricSpec::counter(NAME, "carrier_changes", "{change}")
-        .is("system.network.carrier.changes", "how often the link came or went since boot"),
+    MetricSpec::counter(NAME, "carrier_changes", "{change}").ours("how often the link came or went since boot"),
 ];
 
 struct Links {

@@ -17,13 +17,11 @@ pub const SPEC: CollectorSpec = CollectorSpec {
 const NAME: &str = "system.load";
 
 const METRICS: &[MetricSpec] = &[
-    MetricSpec::gauge(NAME, "load_1m", "{thread}")
-        .is("system.cpu.load_average.1m", "tasks runnable or in uninterruptible sleep, mean of 1 minute"),
-    MetricSpec::gauge(NAME, "load_5m", "{thread}").is("system.cpu.load_average.5m", "as load_1m, of 5 minutes"),
-    MetricSpec::gauge(NAME, "load_15m", "{thread}").is("system.cpu.load_average.15m", "as load_1m, of 15 minutes"),
-    MetricSpec::updown(NAME, "running", "{thread}")
-        .is("system.thread.count{state=running}", "threads runnable now, this agent's own included"),
-    MetricSpec::updown(NAME, "threads", "{thread}").is("system.thread.count", "threads that exist"),
+    MetricSpec::gauge(NAME, "load_1m", "{thread}").ours("tasks runnable or in uninterruptible sleep, mean of 1 minute"),
+    MetricSpec::gauge(NAME, "load_5m", "{thread}").ours("as load_1m, of 5 minutes"),
+    MetricSpec::gauge(NAME, "load_15m", "{thread}").ours("as load_1m, of 15 minutes"),
+    MetricSpec::updown(NAME, "running", "{thread}").ours("threads runnable now, this agent's own included"),
+    MetricSpec::updown(NAME, "threads", "{thread}").ours("threads that exist"),
     MetricSpec::gauge(NAME, "uptime", "s").is("system.uptime", "seconds since boot, suspend included"),
 ];
 

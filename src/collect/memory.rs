@@ -35,7 +35,7 @@ const METRICS: &[MetricSpec] = &[
         .is("system.memory.usage{system.memory.state=cached}", "cache of files, tmpfs included"),
     MetricSpec::gauge(MEMORY, "utilization", "1")
         .is("system.memory.utilization{system.memory.state=used}", "usage / limit"),
-    MetricSpec::updown(PAGING, "limit", "By").is("system.paging.limit", "swap space there is"),
+    MetricSpec::updown(PAGING, "limit", "By").ours("swap space there is"),
     MetricSpec::updown(PAGING, "usage", "By").is("system.paging.usage{system.paging.state=used}", "swap space in use"),
     MetricSpec::gauge(PAGING, "utilization", "1")
         .is("system.paging.utilization{system.paging.state=used}", "usage / limit; absent without swap"),

@@ -52,10 +52,8 @@ const METRICS: &[MetricSpec] = &[
         "system.network.packet.dropped{network.io.direction=transmit}",
         "packets thrown away before sending since boot",
     ),
-    MetricSpec::gauge(NAME, "up", "1").is(
-        "system.network.interface.up",
-        "whether the link is up; absent where the driver does not know (tunnels, PPP)",
-    ),
+    MetricSpec::gauge(NAME, "up", "1")
+        .ours("whether the link is up; absent where the driver does not know (tunnels, PPP)"),
 ];
 
 /// Columns of `/proc/net/dev`, with their fields.

@@ -21,22 +21,14 @@ const NAME: &str = "system.pressure";
 const RESOURCES: [&str; 3] = ["cpu", "memory", "io"];
 
 const METRICS: &[MetricSpec] = &[
-    MetricSpec::gauge(NAME, "some_10s", "1")
-        .is("system.linux.pressure{type=some,window=10s}", "share of the last 10 s in which some task waited"),
-    MetricSpec::gauge(NAME, "some_60s", "1")
-        .is("system.linux.pressure{type=some,window=60s}", "as some_10s, of the last 60 s"),
-    MetricSpec::gauge(NAME, "some_300s", "1")
-        .is("system.linux.pressure{type=some,window=300s}", "as some_10s, of the last 300 s"),
-    MetricSpec::counter(NAME, "some_time", "s")
-        .is("system.linux.pressure.time{type=some}", "time since boot in which some task waited"),
-    MetricSpec::gauge(NAME, "full_10s", "1")
-        .is("system.linux.pressure{type=full,window=10s}", "share of the last 10 s in which all tasks waited"),
-    MetricSpec::gauge(NAME, "full_60s", "1")
-        .is("system.linux.pressure{type=full,window=60s}", "as full_10s, of the last 60 s"),
-    MetricSpec::gauge(NAME, "full_300s", "1")
-        .is("system.linux.pressure{type=full,window=300s}", "as full_10s, of the last 300 s"),
-    MetricSpec::counter(NAME, "full_time", "s")
-        .is("system.linux.pressure.time{type=full}", "time since boot in which all tasks waited"),
+    MetricSpec::gauge(NAME, "some_10s", "1").ours("share of the last 10 s in which some task waited"),
+    MetricSpec::gauge(NAME, "some_60s", "1").ours("as some_10s, of the last 60 s"),
+    MetricSpec::gauge(NAME, "some_300s", "1").ours("as some_10s, of the last 300 s"),
+    MetricSpec::counter(NAME, "some_time", "s").ours("time since boot in which some task waited"),
+    MetricSpec::gauge(NAME, "full_10s", "1").ours("share of the last 10 s in which all tasks waited"),
+    MetricSpec::gauge(NAME, "full_60s", "1").ours("as full_10s, of the last 60 s"),
+    MetricSpec::gauge(NAME, "full_300s", "1").ours("as full_10s, of the last 300 s"),
+    MetricSpec::counter(NAME, "full_time", "s").ours("time since boot in which all tasks waited"),
 ];
 
 /// First word of a line, and its fields in the order of the kernel's.
@@ -56,7 +48,8 @@ fn build(_: &Params) -> Result<Box<dyn Collector>, ParamError> {
 
 impl Collector for Pressure {
     fn collect(&mut self, ctx: &Context<'_>, out: &mut Points) -> Result<(), RunError> {
-        // A kernel that has one of the three has all of them: the first that fails is the reason.
+        // A kernel that has one of the three has all of them: the first that is not there is the reason. One that
+        // cannot be understood costs its own record only.
         for (resource, file) in &mut self.files {
             let rel = file.rel().to_owned();
             let text = file.read(ctx.host)?;
@@ -73,7 +66,8 @@ impl Collector for Pressure {
             }
             if !any {
                 let first = text::lines(text).next().unwrap_or_default();
-                return Err(text::malformed(&rel, "a line `some avg10=n avg60=n avg300=n total=n`", first));
+                let error = text::malformed(&rel, "a line `some avg10=n avg60=n avg300=n total=n`", first);
+                out.fail(NAME, error).tag("resource", *resource);
             }
         }
         Ok(())

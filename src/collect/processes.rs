@@ -41,7 +41,7 @@ const METRICS: &[MetricSpec] = &[
     MetricSpec::updown(NAME, "threads", "{thread}").is("process.thread.count", "threads of all of them"),
     MetricSpec::counter(NAME, "cpu_time", "s").is(
         "process.cpu.time",
-        "CPU time of all of them since this agent first saw one; goes on when one of them ends",
+        "CPU time of all of them that this agent has seen, since their own start; goes on when one of them ends",
     ),
 ];
 
@@ -79,7 +79,7 @@ fn build(params: &Params) -> Result<Box<dyn Collector>, ParamError> {
 
 impl Collector for Processes {
     fn collect(&mut self, ctx: &Context<'_>, out: &mut Points) -> Result<(), RunError> {
-        let (scanned, sums) = self.scan(&ctx.host.path("proc"))?;
+        let Scan { scanned, sums, missing } = self.scan(&ctx.host.path("proc"))?;
         if scanned == 0 {
             return Err(RunError::new(ErrorKind::Unsupported, "/proc lists no process; is it mounted?"));
         }
@@ -96,16 +96,25 @@ impl Collector for Processes {
                 format!("{scanned} processes run, only {MAX_SCANNED} were looked at; the counts are too small");
             return Err(RunError::new(ErrorKind::Output, message));
         }
-        Ok(())
+        missing.map_or(Ok(()), Err)
     }
 }
 
+/// One pass over all processes.
+struct Scan {
+    /// How many there are.
+    scanned: usize,
+    /// In the order of the names.
+    sums: Vec<Sum>,
+    /// Why a process of a wanted name is not in its sum.
+    missing: Option<RunError>,
+}
+
 impl Processes {
-    /// How many processes there are, and the sum for each name.
-    fn scan(&self, proc: &Path) -> Result<(usize, Vec<Sum>), RunError> {
+    fn scan(&self, proc: &Path) -> Result<Scan, RunError> {
         let entries = std::fs::read_dir(proc).map_err(|e| unreadable("proc", &e))?;
         let mut sums: Vec<Sum> = self.names.iter().map(|_| Sum::default()).collect();
-        let mut scanned = 0usize;
+        let (mut scanned, mut missing) = (0usize, None);
         // A process that ends while we look at it is left out: every read below may fail.
         for entry in entries.flatten() {
             let Some(pid) = text::uint(entry.file_name().as_encoded_bytes()) else { continue };
@@ -118,11 +127,11 @@ impl Processes {
             let comm = comm.trim_ascii_end();
             for (watched, sum) in self.names.iter().zip(&mut sums) {
                 if is_named(&watched.name, comm, &dir) {
-                    sum.add(pid, &dir);
+                    missing = sum.add(pid, &dir).err().or(missing);
                 }
             }
         }
-        Ok((scanned, sums))
+        Ok(Scan { scanned, sums, missing })
     }
 }
 
@@ -138,16 +147,20 @@ impl Watched {
 }
 
 impl Sum {
-    fn add(&mut self, pid: u64, dir: &Path) {
-        let Some(stat) = read_limited(&dir.join("stat")).ok().and_then(|text| parse_stat(&text)) else { return };
+    fn add(&mut self, pid: u64, dir: &Path) -> Result<(), RunError> {
+        let Ok(text) = read_limited(&dir.join("stat")) else { return Ok(()) };
+        let Some(stat) = parse_stat(&text) else {
+            return Err(text::malformed(&format!("proc/{pid}/stat"), "a line of 22 columns or more", &text));
+        };
         if stat.ended {
-            return;
+            return Ok(());
         }
         self.count += 1;
         self.threads = self.threads.saturating_add(stat.threads);
         self.running.insert((pid, stat.started), stat.ticks);
         let resident = read_limited(&dir.join("status")).ok().and_then(|text| resident(&text));
         self.memory = self.memory.saturating_add(resident.unwrap_or(0));
+        Ok(())
     }
 }
 

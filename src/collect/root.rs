@@ -10,13 +10,15 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use crate::record::{ErrorKind, RunError};
 
 /// No file that a collector reads is larger; one that is, is refused rather than held in memory.
 const MAX_FILE: usize = 4 << 20;
 /// Far more than any directory that a collector looks into.
 const MAX_ENTRIES: usize = 4096;
-/// First size of a [`ProcFile`]'s buffer.
+/// First size of a buffer to read into.
 const FIRST_READ: usize = 4096;
 
 /// Blocks and inodes of one file system, as `statvfs` gives them.
@@ -127,7 +129,8 @@ impl HostRoot {
 }
 
 pub(super) fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+    // Room from the start: files of the kernel do not tell their size, and one without is felt for in small steps.
+    let mut bytes = Vec::with_capacity(FIRST_READ);
     File::open(path)?.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > MAX_FILE { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
 }
@@ -178,6 +181,15 @@ impl ProcFile {
         Ok(&self.buffer[..len])
     }
 
+    /// Whether the kernel vouches that the file is as it was when this was last asked, or read for the first time. It
+    /// does so of `mountinfo`, for which `poll` tells a change as urgent; a file on a disk always takes writes.
+    pub fn is_unchanged(&self, host: &HostRoot) -> bool {
+        let held = self.open.as_ref().filter(|(root, _)| *root == host.root);
+        let Some((_, file)) = held else { return false };
+        let mut asked = [PollFd::new(file, PollFlags::IN | PollFlags::OUT | PollFlags::PRI)];
+        poll(&mut asked, Some(&Timespec::default())).is_ok() && asked[0].revents() == PollFlags::IN
+    }
+
     fn refresh(&mut self, host: &HostRoot) -> io::Result<usize> {
         let held = self.open.take().filter(|(root, _)| *root == host.root).map(|(_, file)| file);
         let reused = held.is_some();
@@ -226,6 +238,21 @@ mod tests {
             std::fs::write(dir.path().join("proc.txt"), vec![b'x'; len]).unwrap();
             assert_eq!(file.read(&host).unwrap().len(), len);
         }
+    }
+
+    #[test]
+    fn the_kernel_vouches_for_mountinfo_and_for_no_file_on_a_disk() {
+        let host = HostRoot::default();
+        let mut mounts = ProcFile::new("proc/self/mountinfo");
+        assert!(!mounts.is_unchanged(&host), "before it was read");
+        mounts.read(&host).unwrap();
+        // Another test's process may mount in this very moment, but not each time.
+        assert!((0..10).any(|_| mounts.is_unchanged(&host)));
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("mountinfo"), "x").unwrap();
+        let (host, mut file) = (HostRoot::new(dir.path()), ProcFile::new("mountinfo"));
+        file.read(&host).unwrap();
+        assert!(!file.is_unchanged(&host));
     }
 
     #[test]

@@ -44,21 +44,16 @@ const METRICS: &[MetricSpec] = &[
         .is("system.network.connection.count{network.connection.state=listen}", "sockets that wait for connections"),
     MetricSpec::updown(NAME, "closing", "{connection}")
         .is("system.network.connection.count{network.connection.state=closing}", "connections in this state"),
-    MetricSpec::counter(NAME, "opens_active", "{connection}")
-        .is("system.tcp.opens{direction=active}", "connections opened from here since boot"),
-    MetricSpec::counter(NAME, "opens_passive", "{connection}")
-        .is("system.tcp.opens{direction=passive}", "connections accepted since boot"),
-    MetricSpec::counter(NAME, "failed", "{connection}")
-        .is("system.tcp.attempt_fails", "connections that failed to open since boot"),
-    MetricSpec::counter(NAME, "resets", "{connection}").is("system.tcp.estab_resets", "connections reset since boot"),
-    MetricSpec::counter(NAME, "segments_transmit", "{segment}")
-        .is("system.tcp.segments{direction=transmit}", "segments sent since boot, less those sent again"),
-    MetricSpec::counter(NAME, "segments_retransmit", "{segment}")
-        .is("system.tcp.segments{direction=retransmit}", "segments sent again since boot"),
+    MetricSpec::counter(NAME, "opens_active", "{connection}").ours("connections opened from here since boot"),
+    MetricSpec::counter(NAME, "opens_passive", "{connection}").ours("connections accepted since boot"),
+    MetricSpec::counter(NAME, "failed", "{connection}").ours("connections that failed to open since boot"),
+    MetricSpec::counter(NAME, "resets", "{connection}").ours("connections reset since boot"),
+    MetricSpec::counter(NAME, "segments_transmit", "{segment}").ours("segments sent since boot, less those sent again"),
+    MetricSpec::counter(NAME, "segments_retransmit", "{segment}").ours("segments sent again since boot"),
     MetricSpec::counter(NAME, "listen_overflows", "{connection}")
-        .is("system.tcp.listen_overflows", "connections refused since boot because a program accepts too slowly"),
+        .ours("connections refused since boot because a program accepts too slowly"),
     MetricSpec::counter(NAME, "listen_drops", "{connection}")
-        .is("system.tcp.listen_drops", "connections refused on listening sockets since boot, for any reason"),
+        .ours("connections refused on listening sockets since boot, for any reason"),
 ];
 
 /// The kernel's numbers.

@@ -19,16 +19,13 @@ pub const SPEC: CollectorSpec = CollectorSpec {
 const NAME: &str = "system.clock";
 
 const METRICS: &[MetricSpec] = &[
-    MetricSpec::gauge(NAME, "synchronized", "1").is(
-        "system.clock.synchronized",
-        "whether systemd-timesyncd or chronyd has set it; false when neither runs here",
-    ),
+    MetricSpec::gauge(NAME, "synchronized", "1")
+        .ours("whether systemd-timesyncd or chronyd has set it; false when neither runs here"),
     MetricSpec::gauge(NAME, "offset", "s")
-        .is("system.clock.offset", "true time less ours, as chronyd estimates it; negative when ours is ahead"),
+        .ours("true time less ours, as chronyd estimates it; negative when ours is ahead"),
     MetricSpec::gauge(NAME, "error", "s")
-        .is("system.clock.error", "the most that the clock is off besides: root dispersion + half of the root delay"),
-    MetricSpec::gauge(NAME, "stratum", "1")
-        .is("system.clock.stratum", "servers between this clock and a reference clock, itself included"),
+        .ours("the most that the clock is off besides: root dispersion + half of the root delay"),
+    MetricSpec::gauge(NAME, "stratum", "1").ours("servers between this clock and a reference clock, itself included"),
 ];
 
 struct Timekeeping;

@@ -18,9 +18,8 @@ pub const SPEC: CollectorSpec = CollectorSpec {
 const NAME: &str = "system.vm";
 
 const METRICS: &[MetricSpec] = &[
-    MetricSpec::updown(NAME, "dirty", "By").is("system.memory.linux.dirty", "changed pages that wait to be written"),
-    MetricSpec::updown(NAME, "writeback", "By")
-        .is("system.memory.linux.writeback", "changed pages that are being written"),
+    MetricSpec::updown(NAME, "dirty", "By").ours("changed pages that wait to be written"),
+    MetricSpec::updown(NAME, "writeback", "By").ours("changed pages that are being written"),
     MetricSpec::updown(NAME, "shared", "By").is("system.memory.linux.shared", "shared memory, mostly of tmpfs"),
     MetricSpec::updown(NAME, "slab_reclaimable", "By").is(
         "system.memory.linux.slab.usage{system.memory.linux.slab.state=reclaimable}",
@@ -30,8 +29,7 @@ const METRICS: &[MetricSpec] = &[
         "system.memory.linux.slab.usage{system.memory.linux.slab.state=unreclaimable}",
         "the kernel's own objects that stay",
     ),
-    MetricSpec::updown(NAME, "committed", "By")
-        .is("system.memory.linux.committed", "memory that programs asked for, whether or not they use it"),
+    MetricSpec::updown(NAME, "committed", "By").ours("memory that programs asked for, whether or not they use it"),
     MetricSpec::counter(NAME, "swap_in", "{operation}").is(
         "system.paging.operations{system.paging.direction=in,system.paging.fault.type=major}",
         "pages read from swap since boot",
@@ -46,7 +44,7 @@ const METRICS: &[MetricSpec] = &[
         "page faults that had to read from a disk since boot",
     ),
     MetricSpec::counter(NAME, "oom_kills", "{process}")
-        .is("system.memory.linux.oom_kills", "processes killed for lack of memory since boot (Linux 4.13 and later)"),
+        .ours("processes killed for lack of memory since boot (Linux 4.13 and later)"),
 ];
 
 /// Lines in KiB, with their fields.

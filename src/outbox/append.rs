@@ -209,7 +209,7 @@ impl Outbox {
         let seqs = epoch.seqs_of(first);
         let query = Query { epoch: epoch.id, from: first, to: *seqs.end(), max_bytes: usize::MAX };
         // Unreadable: it stays as it is, and is judged when it is loaded.
-        let items = Sealed::open(&*self.disk, &file.path, cache).and_then(|sealed| sealed.read(&query)).ok()?;
+        let items = Sealed::open(&*self.disk, &file.path, cache).and_then(|mut sealed| sealed.read(&query)).ok()?;
         let complete = items.iter().try_fold(first, |at, item| (item.first() == at).then_some(item.last() + 1));
         if complete != Some(epoch.next) {
             return None;
@@ -237,7 +237,7 @@ impl Outbox {
         let epoch = self.current();
         let blocks = self.disk.blocks(active.path()).unwrap_or(NEW_SEGMENT);
         let file = SegmentFile::new(&epoch.dir, SegmentName { first, last: None, corrupt: false }, blocks);
-        self.readers.retain(|reader| (reader.epoch, reader.first) != (id, first));
+        self.let_go(id, first);
         self.current_mut().segments.insert(first, file);
         self.name_last_of(first);
         self.writing = Writing::Ready(active);

@@ -151,7 +151,7 @@ impl Opening<'_> {
     /// newest was never written to its end, or was and is damaged now. Then their seqs may be known outside, and count.
     fn end_by_checksums(&mut self, epoch: &mut Epoch, first: u64, path: &Path, end: u64) -> u64 {
         let id = epoch.id;
-        let proven = Sealed::open_raw(self.disk, path, id).and_then(|raw| raw.end(id)).ok().flatten();
+        let proven = Sealed::open_raw(self.disk, path, id, first).and_then(|raw| raw.end(id)).ok().flatten();
         if proven.is_none_or(|proven| proven <= end) {
             return end;
         }
@@ -193,7 +193,7 @@ impl Opening<'_> {
             file.path = to;
             drop(self.disk.sync_dir(&dir));
         }
-        let sealed = Sealed::open_raw(self.disk, &file.path, id).ok()?;
+        let sealed = Sealed::open_raw(self.disk, &file.path, id, first).ok()?;
         let end = sealed.end(id).ok().flatten();
         let proven = sealed.proven();
         for burn in sealed.burns(id).unwrap_or_default() {

@@ -331,7 +331,7 @@ fn each_item(
     mut each: impl FnMut(&Item) -> io::Result<()>,
 ) -> Result<(), ReadError> {
     let (name, ..) = epoch.segments[&first];
-    let sealed = open(disk, &epoch.dir, name, epoch.id).map_err(ReadError::Fault)?;
+    let mut sealed = open(disk, &epoch.dir, name, epoch.id).map_err(ReadError::Fault)?;
     let (mut from, to) = (first, epoch.last_of(first));
     while from <= to {
         let query = Query { epoch: epoch.id, from, to, max_bytes: BITE };
@@ -348,7 +348,7 @@ fn each_item(
 fn open(disk: &dyn Disk, dir: &Path, name: SegmentName, epoch: u64) -> Result<Sealed, Fault> {
     let path = dir.join(name.file_name());
     if name.corrupt {
-        return Sealed::open_raw(disk, &path, epoch);
+        return Sealed::open_raw(disk, &path, epoch, name.first);
     }
     let mut outcome = Sealed::open(disk, &path, CACHE);
     for _ in 1..ATTEMPTS {

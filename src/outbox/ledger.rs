@@ -78,6 +78,16 @@ impl Ledger {
         fresh
     }
 
+    /// Of `range`, what is quarantined is lost for good.
+    pub(super) fn give_up(&mut self, range: RangeInclusive<u64>) {
+        let gone: RangeSet = self.quarantined.within(range).collect();
+        self.quarantined.subtract(&gone);
+        self.done.subtract(&gone);
+        for range in gone.iter() {
+            self.lose(range, LossReason::Quarantined);
+        }
+    }
+
     fn forget(&mut self, forgotten: Vec<RangeInclusive<u64>>) {
         for range in forgotten {
             self.done.remove(range);
@@ -132,6 +142,17 @@ mod tests {
         assert_eq!(ledger.lose(1..=100, LossReason::Age), RangeSet::from_iter([26..=39, 51..=100]));
         assert_eq!(total(&ledger, 201), 200);
         assert_eq!(ledger.held(1..=200), vec![101..=200]);
+    }
+
+    #[test]
+    fn what_is_given_up_is_lost() {
+        let mut ledger = Ledger::default();
+        ledger.settle(&RangeSet::from_iter([1..=10]));
+        ledger.quarantine(11..=20);
+        ledger.give_up(1..=15);
+        assert_eq!(ledger.lost()[&LossReason::Quarantined], RangeSet::from_iter([11..=15]));
+        assert_eq!(ledger.quarantined(), &RangeSet::from_iter([16..=20]));
+        assert_eq!(total(&ledger, 31), 30);
     }
 
     #[test]

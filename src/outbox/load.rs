@@ -1,21 +1,19 @@
 //! Reading back: whole chunks, proven by their checksums, and what to do when they are not there.
 
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
-use std::sync::Arc;
 
+use super::Loaded;
 use super::fault::Fault;
 use super::names::SegmentName;
 use super::segment::{Item, Query, Sealed};
 use super::store::{OpenSegment, Outbox, Writing};
 use super::value::{Burn, Times};
-use super::{Loaded, names};
 use crate::clock::Now;
 use crate::ranges::RangeSet;
 use crate::wire::{Chunk, Loss, LossReason};
 
 /// Sealed segments open at a time.
-const MAX_OPEN: usize = 2;
+pub(super) const MAX_OPEN: usize = 2;
 /// Segments and holes passed in one load.
 const MAX_STEPS: u32 = 4096;
 /// Reads in a row that the disk may refuse before a segment's records are given up.
@@ -178,18 +176,26 @@ impl Outbox {
             self.readers[open..].rotate_left(1);
             return Ok(self.readers.len() - 1);
         }
-        let file = epoch.segments.get(&first).ok_or_else(|| Fault::Damaged("the segment is gone".into()))?;
-        let opened = if file.raw {
-            Sealed::open_raw(&*self.disk, &file.path, id)
-        } else {
-            Sealed::open(&*self.disk, &file.path, self.reader_cache())
-        };
-        let sealed = opened?;
         if self.readers.len() >= MAX_OPEN {
             self.readers.remove(0);
         }
+        let seqs = epoch.seqs_of(first);
+        let sealed = match self.looked_through(id, first, &seqs) {
+            Some(sealed) => sealed,
+            None => self.open_anew(at, first, seqs)?,
+        };
         self.readers.push(OpenSegment { epoch: id, first, sealed });
         Ok(self.readers.len() - 1)
+    }
+
+    fn open_anew(&self, at: usize, first: u64, seqs: RangeInclusive<u64>) -> Result<Sealed, Fault> {
+        let epoch = &self.epochs[at];
+        let file = epoch.segments.get(&first).ok_or_else(|| Fault::Damaged("the segment is gone".into()))?;
+        if file.raw {
+            Sealed::open_raw(&*self.disk, &file.path, epoch.id, first)
+        } else {
+            Sealed::open_proven(&*self.disk, &file.path, self.reader_cache(), epoch.id, seqs)
+        }
     }
 
     /// Wall clock of the oldest record held, as far as it can be read.
@@ -220,7 +226,7 @@ impl Outbox {
             }
         }
         let id = self.epochs[at].id;
-        self.readers.retain(|r| (r.epoch, r.first) != (id, first));
+        self.let_go(id, first);
         let seqs = self.epochs[at].seqs_of(first);
         let epoch = &mut self.epochs[at];
         let dir = epoch.dir.clone();
@@ -251,7 +257,7 @@ impl Outbox {
         lost.is_some()
     }
 
-    fn is_active(&self, at: usize, first: u64) -> bool {
+    pub(super) fn is_active(&self, at: usize, first: u64) -> bool {
         let newest = self.epochs[at].segments.last_key_value().is_some_and(|(last, _)| *last == first);
         matches!(self.writing, Writing::Ready(_)) && at + 1 == self.epochs.len() && newest
     }
@@ -290,61 +296,5 @@ impl Outbox {
         }
         file.refused = 0;
         self.distrust(at, first, &fault.to_string(), now)
-    }
-
-    /// Sets records aside that no broker takes, so that they no longer hold up the rest: their bytes go to the
-    /// quarantine directory (while it has room), their seqs are declared to the other side.
-    pub fn quarantine(
-        &mut self,
-        epoch: u64,
-        seqs: RangeInclusive<u64>,
-        reason: &str,
-        now: Now,
-    ) -> Result<Vec<Loss>, String> {
-        let at = self.epochs.iter().position(|e| e.id == epoch).ok_or("no such epoch")?;
-        let to = (*seqs.end()).min(self.epochs[at].next - 1);
-        let mut from = (*seqs.start()).max(1);
-        let (mut kept, mut found) = (Vec::new(), Vec::new());
-        while from <= to {
-            let loaded = self.load(epoch, from..=to, usize::MAX, now);
-            found.extend(loaded.losses);
-            let Some(last) = loaded.chunks.last().map(Chunk::last) else { break };
-            kept.extend(loaded.chunks);
-            from = last + 1;
-        }
-        for chunk in &kept {
-            if let Err(error) = self.keep_quarantined(chunk) {
-                self.problem(format!("the bytes of quarantined seqs {:?} are not kept: {error}", chunk.seqs()));
-            }
-        }
-        if !kept.is_empty() {
-            self.keep_within_bounds();
-        }
-        self.fresh_losses.extend(found);
-        let entry = &mut self.epochs[at];
-        for gone in entry.ledger.quarantine(*seqs.start()..=to).iter() {
-            let (from, to) = (*gone.start(), *gone.end());
-            let reason = LossReason::Quarantined;
-            let loss = Loss { epoch, from, to: Some(to), count: to - from + 1, reason, t0: 0, t1: 0 };
-            self.book.add(loss.clone());
-            self.fresh_losses.push(loss);
-        }
-        self.problem(format!("seqs {seqs:?} of epoch {epoch} quarantined: {reason}"));
-        self.unsaved = true;
-        self.save(now)?;
-        Ok(self.take_losses())
-    }
-
-    fn keep_quarantined(&mut self, chunk: &Chunk) -> std::io::Result<()> {
-        let dir: PathBuf = self.options.dir.join(names::QUARANTINE);
-        self.disk.make_dir(&dir)?;
-        let bytes = super::value::encode_chunk(chunk, Times::default());
-        let path = dir.join(format!("{}-{}.value", chunk.epoch, chunk.first));
-        let disk = Arc::clone(&self.disk);
-        let file = disk.create(&path)?;
-        file.set_len(bytes.len() as u64)?;
-        file.write(0, &bytes)?;
-        file.sync_data()?;
-        disk.sync_dir(&dir)
     }
 }

@@ -14,6 +14,7 @@
 //!
 //! Synchronous; no runtime, no clock (time is an argument), no thread but [`writer`]'s.
 
+mod ahead;
 mod append;
 mod disk;
 mod fault;
@@ -24,13 +25,18 @@ mod ledger;
 mod load;
 mod losses;
 mod names;
+mod next;
 mod open;
 mod overlay;
+pub mod quarantine;
+mod raw;
 mod redraw;
 mod retain;
 mod segment;
 mod state;
 mod store;
+mod stretch;
+mod taken;
 mod value;
 pub mod writer;
 

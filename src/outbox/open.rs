@@ -67,6 +67,7 @@ impl Outbox {
             epochs,
             writing: Writing::Broken { why: String::new(), full: false, retry_at: Duration::ZERO },
             readers,
+            next: None,
             state: StateFile::new(&dir),
             notes: state.notes,
             book: LossBook::new(state.losses),

@@ -10,6 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use redb::StorageBackend;
 
+use super::ahead::Ahead;
+
 const PAGE: u64 = 4096;
 
 /// A boxed backend as redb wants it.
@@ -37,16 +39,11 @@ impl StorageBackend for Backing {
     }
 }
 
-/// Read of the file at a time: redb asks for page after page, and each would be a system call.
-const AHEAD: usize = 64 * 1024;
-
 #[derive(Debug)]
 struct Written {
     len: u64,
     pages: BTreeMap<u64, Box<[u8]>>,
-    /// Part of the file, which nobody changes, and where it begins.
-    ahead: Vec<u8>,
-    ahead_at: u64,
+    ahead: Ahead,
 }
 
 /// The file below, and the pages written above it. Memory: the pages that redb's recovery rewrites, a few dozen KiB.
@@ -63,7 +60,7 @@ impl Overlay {
         Ok(Self {
             file,
             file_len: len,
-            written: Mutex::new(Written { len, pages: BTreeMap::new(), ahead: Vec::new(), ahead_at: 0 }),
+            written: Mutex::new(Written { len, pages: BTreeMap::new(), ahead: Ahead::default() }),
         })
     }
 
@@ -81,25 +78,13 @@ impl Overlay {
 }
 
 impl Overlay {
-    /// As [`Self::read_file`], by way of what was read ahead.
+    /// As [`Self::read_file`], by way of what was read ahead: redb asks for page after page.
     fn read_through(&self, written: &mut Written, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        if out.len() > AHEAD / 2 || offset + out.len() as u64 > self.file_len {
-            return self.read_file(offset, out);
+        match written.ahead.bytes(&*self.file, self.file_len, offset, out.len()) {
+            Some(bytes) => out.copy_from_slice(bytes),
+            // Too much at once, beyond the end, or refused: what is not needed now may be what cannot be read.
+            None => self.read_file(offset, out)?,
         }
-        let held = |w: &Written| offset >= w.ahead_at && offset + out.len() as u64 <= w.ahead_at + w.ahead.len() as u64;
-        if !held(written) {
-            let there = usize::try_from(self.file_len - offset).unwrap_or(usize::MAX).min(AHEAD);
-            // Empty while it is being filled: a failed read leaves nothing behind.
-            let mut ahead = std::mem::take(&mut written.ahead);
-            ahead.resize(there, 0);
-            if self.file.read(offset, &mut ahead).is_err() {
-                // What is not needed now may be what cannot be read.
-                return self.read_file(offset, out);
-            }
-            (written.ahead, written.ahead_at) = (ahead, offset);
-        }
-        let from = (offset - written.ahead_at) as usize;
-        out.copy_from_slice(&written.ahead[from..from + out.len()]);
         Ok(())
     }
 }

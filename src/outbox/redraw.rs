@@ -67,7 +67,7 @@ impl Outbox {
 }
 
 /// The records of a chunk as points without a seq. What cannot be decoded was never encoded by us.
-fn run_of(chunk: &Chunk) -> Run {
+pub(super) fn run_of(chunk: &Chunk) -> Run {
     let points = chunk.records().filter_map(|(_, map)| rmp_serde::from_slice::<Record>(map).ok()).map(|record| {
         let Record { seq: _, ts, mono, name, status: _, tags, fields, error } = record;
         Point { ts, mono, name, tags, fields, error }

@@ -140,7 +140,7 @@ impl Outbox {
         let Some(file) = epoch.segments.get(&first) else { return false };
         let path = file.path.clone();
         let id = epoch.id;
-        self.readers.retain(|r| (r.epoch, r.first) != (id, first));
+        self.let_go(id, first);
         // An empty one (nothing of it could be proven, ever) says nothing.
         let known = seqs.is_empty() || self.epochs[at].saved.covers(seqs.clone());
         let gone = if known {

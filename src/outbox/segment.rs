@@ -1,10 +1,12 @@
 //! One segment: a redb file named by its first seq, written by the process that created it and by no other,
 //! then only read.
 //!
-//! [`Active`] creates and appends. [`Sealed`] reads, without ever changing the file: a tree of which redb has
-//! verified every page, or, when the tree is not sound, the values that their own checksums prove.
+//! [`Active`] creates and appends. [`Sealed`] reads, without ever changing the file: by the values' own checksums where
+//! these prove every seq, else by a tree of which redb has verified every page, and when that is not sound either, what
+//! the checksums do prove.
 //! Owns no names beyond its own file, no ranges, no policy.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use redb::{Builder, Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
@@ -14,7 +16,8 @@ use super::disk::Disk;
 use super::fault::{Fault, guarded};
 use super::names::{self, SegmentName};
 use super::overlay::{Backing, Overlay};
-use super::value::{self, Burn, Proven, Times};
+use super::raw::{Raw, Unproven};
+use super::value::{self, Burn, Times};
 use crate::ranges::RangeSet;
 use crate::wire::Chunk;
 
@@ -220,7 +223,7 @@ fn damaged(key: u64) -> redb::Error {
 pub(super) enum Sealed {
     /// redb verified every page of it when it was opened.
     Tree(Option<Database>),
-    /// The tree is not to be trusted: offsets of what the checksums prove.
+    /// By what the checksums prove: all of it, or what is left of a file whose tree is not to be trusted.
     Raw(Raw),
 }
 
@@ -239,12 +242,24 @@ impl Sealed {
         Ok(Self::Tree(Some(db)))
     }
 
+    /// Without the tree when the checksums prove every one of `seqs`: one pass over the file instead of several.
+    pub(super) fn open_proven(
+        disk: &dyn Disk,
+        path: &Path,
+        cache: usize,
+        epoch: u64,
+        seqs: RangeInclusive<u64>,
+    ) -> Result<Self, Fault> {
+        match Unproven::new(disk.open(path, false)?, epoch, seqs).and_then(Unproven::prove) {
+            Ok(Some(raw)) => Ok(Self::Raw(raw)),
+            // A part that the disk refuses to read may be one that the tree does not need.
+            Ok(None) | Err(_) => Self::open(disk, path, cache),
+        }
+    }
+
     /// Reads the whole file once and notes what its checksums prove.
-    pub(super) fn open_raw(disk: &dyn Disk, path: &Path, epoch: u64) -> Result<Self, Fault> {
-        let file = disk.open(path, false)?;
-        let mut raw = Raw { values: Vec::new(), burns: Vec::new(), file };
-        raw.index(epoch)?;
-        Ok(Self::Raw(raw))
+    pub(super) fn open_raw(disk: &dyn Disk, path: &Path, epoch: u64, first: u64) -> Result<Self, Fault> {
+        Ok(Self::Raw(Raw::remains(disk.open(path, false)?, epoch, first)?))
     }
 
     pub(super) fn meta(&self) -> Result<Meta, Fault> {
@@ -275,14 +290,11 @@ impl Sealed {
                 Ok(end)
             }),
             Self::Tree(None) => Ok(None),
-            Self::Raw(raw) => {
-                let chunk = raw.values.last().map(|v| v.first + u64::from(v.count));
-                Ok(chunk.max(raw.burns.last().map(|b| b.last() + 1)))
-            }
+            Self::Raw(raw) => Ok(raw.end()),
         }
     }
 
-    pub(super) fn read(&self, query: &Query) -> Result<Vec<Item>, Fault> {
+    pub(super) fn read(&mut self, query: &Query) -> Result<Vec<Item>, Fault> {
         match self {
             Self::Tree(Some(db)) => guarded(|| read_tree(db, query)),
             Self::Tree(None) => Ok(Vec::new()),
@@ -303,7 +315,7 @@ impl Sealed {
                 Ok(burns)
             }),
             Self::Tree(None) => Ok(Vec::new()),
-            Self::Raw(raw) => Ok(raw.burns.clone()),
+            Self::Raw(raw) => Ok(raw.burns().to_vec()),
         }
     }
 
@@ -311,7 +323,7 @@ impl Sealed {
     pub(super) fn proven(&self) -> RangeSet {
         match self {
             Self::Tree(_) => RangeSet::new(),
-            Self::Raw(raw) => raw.values.iter().map(|v| v.first..=v.first + u64::from(v.count) - 1).collect(),
+            Self::Raw(raw) => raw.proven(),
         }
     }
 }
@@ -325,81 +337,5 @@ impl Drop for Sealed {
                 Ok(())
             }));
         }
-    }
-}
-
-/// Where a proven chunk lies.
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    first: u64,
-    count: u32,
-    offset: u32,
-    len: u32,
-}
-
-/// A segment by its checksums alone. 24 bytes of memory a value, so a few hundred KiB for the largest segment.
-pub(super) struct Raw {
-    values: Vec<Place>,
-    burns: Vec<Burn>,
-    file: Box<dyn StorageBackend>,
-}
-
-/// Read at a time; neighbouring windows overlap by one value.
-const WINDOW: usize = 256 * 1024;
-
-impl Raw {
-    fn index(&mut self, epoch: u64) -> Result<(), Fault> {
-        let len = self.file.len()?;
-        let mut window = vec![0; WINDOW + value::MAX_VALUE];
-        let mut at = 0;
-        while at < len {
-            let take = (len - at).min(window.len() as u64) as usize;
-            self.file.read(at, &mut window[..take])?;
-            value::scan_raw(&window[..take], epoch, |offset, proven| self.note(at + offset as u64, proven));
-            at += WINDOW as u64;
-        }
-        self.values.sort_by_key(|v| v.first);
-        self.values.dedup_by_key(|v| v.first);
-        self.burns.sort_by_key(|b| b.first);
-        // A burn rewritten with a larger count supersedes the smaller one; keep the longest.
-        self.burns.dedup_by(|b, a| {
-            a.first == b.first && {
-                a.count = a.count.max(b.count);
-                true
-            }
-        });
-        Ok(())
-    }
-
-    fn note(&mut self, offset: u64, proven: Proven) {
-        match proven {
-            Proven::Chunk { first, count, len, .. } => {
-                if let Ok(offset) = u32::try_from(offset) {
-                    self.values.push(Place { first, count, offset, len: len as u32 });
-                }
-            }
-            Proven::Burn(burn) => self.burns.push(burn),
-        }
-    }
-
-    fn read(&self, query: &Query) -> Result<Vec<Item>, Fault> {
-        let mut items = Vec::new();
-        let mut bytes = 0;
-        let start = self.values.partition_point(|v| v.first + u64::from(v.count) <= query.from);
-        for place in self.values[start..].iter().take_while(|v| v.first <= query.to) {
-            let mut value = vec![0; place.len as usize];
-            self.file.read(u64::from(place.offset), &mut value)?;
-            let Some((chunk, times, _)) = value::decode_chunk(&value, query.epoch) else { continue };
-            bytes += chunk.maps.len();
-            if bytes > query.max_bytes && bytes > chunk.maps.len() {
-                break;
-            }
-            items.push(Item::Chunk(chunk, times));
-        }
-        let end = items.last().map_or(query.to, Item::last);
-        let burns = self.burns.iter().filter(|b| b.last() >= query.from && b.first <= end);
-        items.extend(burns.map(|b| Item::Burn(*b)));
-        items.sort_by_key(Item::first);
-        Ok(items)
     }
 }

@@ -11,6 +11,7 @@ use super::fault::Fault;
 use super::ledger::Ledger;
 use super::losses::{LossBook, all_told};
 use super::names::{self, SegmentName};
+use super::next::NextSegment;
 use super::segment::{Active, Sealed};
 use super::state::{EpochState, State, StateFile};
 use super::value::Times;
@@ -34,6 +35,8 @@ pub struct Outbox {
     pub(super) writing: Writing,
     /// Open segments, the most recently used last.
     pub(super) readers: Vec<OpenSegment>,
+    /// Being looked through, so that it can be read next.
+    pub(super) next: Option<NextSegment>,
     pub(super) state: StateFile,
     pub(super) notes: BTreeMap<String, String>,
     pub(super) book: LossBook,

@@ -3,7 +3,10 @@
 //! A value proves itself: its checksum covers the epoch and the seqs, so a value read from the wrong place, a
 //! damaged tree or a raw scan of the file is either right or refused. redb does not see bit rot on a read.
 
+use std::io::BufRead;
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use crate::record::ClockContext;
 use crate::wire::{Chunk, LossReason};
@@ -95,9 +98,53 @@ pub(super) fn encode_burn(epoch: u64, burn: &Burn) -> Vec<u8> {
     out
 }
 
-/// The chunk at the start of `bytes`, its times and its length there, if its checksum proves it.
-/// `epoch` is the one it must belong to.
-pub(super) fn decode_chunk(bytes: &[u8], epoch: u64) -> Option<(Chunk, Times, usize)> {
+/// A chunk where it lies.
+pub(super) struct Lying<'a> {
+    pub epoch: u64,
+    pub first: u64,
+    pub count: u32,
+    pub times: Times,
+    /// Of the whole value.
+    pub len: usize,
+    pub synced: bool,
+    pub boot: &'a str,
+    pub maps: &'a [u8],
+}
+
+impl Lying<'_> {
+    pub(super) fn last(&self) -> u64 {
+        self.first + u64::from(self.count) - 1
+    }
+
+    pub(super) fn is_of(&self, context: &ClockContext) -> bool {
+        *context.boot == *self.boot && context.synced == self.synced
+    }
+
+    pub(super) fn context(&self) -> ClockContext {
+        ClockContext { boot: Arc::from(self.boot), synced: self.synced }
+    }
+
+    /// A copy of it.
+    fn chunk(&self) -> Chunk {
+        let Self { epoch, first, count, .. } = *self;
+        Chunk { epoch, first, count, context: self.context(), maps: Bytes::copy_from_slice(self.maps) }
+    }
+}
+
+/// How many records the chunk at the start of `bytes` says it has, and what lies behind it. Proves nothing.
+pub(super) fn passed(bytes: &[u8]) -> Option<(u32, &[u8])> {
+    let mut rest = Reader(bytes.strip_prefix(&CHUNK_MAGIC)?);
+    rest.take(4 + 8 + 8)?;
+    let count = rest.u32()?;
+    rest.take(8 + 8 + 1)?;
+    let (boot_len, maps_len) = (rest.u8()? as usize, rest.u32()? as usize);
+    rest.take(boot_len)?;
+    rest.take(maps_len)?;
+    Some((count, rest.0))
+}
+
+/// The chunk at the start of `bytes`, if its checksum proves it. `epoch` is the one it must belong to.
+pub(super) fn prove_chunk(bytes: &[u8], epoch: u64) -> Option<Lying<'_>> {
     let mut rest = Reader(bytes.strip_prefix(&CHUNK_MAGIC)?);
     let crc = rest.u32()?;
     let (found, first, count) = (rest.u64()?, rest.u64()?, rest.u32()?);
@@ -110,8 +157,12 @@ pub(super) fn decode_chunk(bytes: &[u8], epoch: u64) -> Option<(Chunk, Times, us
     first.checked_add(u64::from(count))?;
     let boot = std::str::from_utf8(rest.take(boot_len)?).ok()?;
     let maps = rest.take(maps_len)?;
-    let context = ClockContext { boot: Arc::from(boot), synced: synced == 1 };
-    Some((Chunk { epoch, first, count, context, maps: Arc::from(maps) }, times, len))
+    Some(Lying { epoch, first, count, times, len, synced: synced == 1, boot, maps })
+}
+
+/// A copy of the chunk at the start of `bytes`, its times and its length there, if its checksum proves it.
+pub(super) fn decode_chunk(bytes: &[u8], epoch: u64) -> Option<(Chunk, Times, usize)> {
+    prove_chunk(bytes, epoch).map(|lying| (lying.chunk(), lying.times, lying.len))
 }
 
 /// As [`decode_chunk`], for a burn.
@@ -126,15 +177,22 @@ pub(super) fn decode_burn(bytes: &[u8], epoch: u64) -> Option<Burn> {
     sound.then_some(Burn { first, count, reason, times })
 }
 
-/// Every value in raw bytes that its checksum proves, chunks and burns, whatever lies around them.
-pub(super) fn scan_raw(bytes: &[u8], epoch: u64, mut found: impl FnMut(usize, Proven)) {
+/// Every value that begins in the first `until` of raw bytes and that its checksum proves, chunks and burns, whatever
+/// lies around them. Returns where to go on: there, or behind the last value.
+pub(super) fn scan_raw<'a>(
+    bytes: &'a [u8],
+    until: usize,
+    epoch: u64,
+    mut found: impl FnMut(usize, Proven<'a>),
+) -> usize {
     let mut at = 0;
-    while at + BURN_LEN <= bytes.len() {
+    while at < until && at + BURN_LEN <= bytes.len() {
         let here = &bytes[at..];
         if here[0] != b'H' {
-            at += here.iter().position(|b| *b == b'H').unwrap_or(here.len());
-        } else if let Some((chunk, times, len)) = decode_chunk(here, epoch) {
-            found(at, Proven::Chunk { first: chunk.first, count: chunk.count, times, len });
+            at += next_magic(here);
+        } else if let Some(chunk) = prove_chunk(here, epoch) {
+            let len = chunk.len;
+            found(at, Proven::Chunk(chunk));
             at += len;
         } else if let Some(burn) = decode_burn(here, epoch) {
             found(at, Proven::Burn(burn));
@@ -143,11 +201,17 @@ pub(super) fn scan_raw(bytes: &[u8], epoch: u64, mut found: impl FnMut(usize, Pr
             at += 1;
         }
     }
+    at.max(until)
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Proven {
-    Chunk { first: u64, count: u32, times: Times, len: usize },
+/// Bytes before the next one that a value may begin with. By way of the library's `memchr`: half of a file may be empty.
+fn next_magic(mut bytes: &[u8]) -> usize {
+    let passed = bytes.skip_until(b'H').unwrap_or_default();
+    if bytes.is_empty() { passed } else { passed - 1 }
+}
+
+pub(super) enum Proven<'a> {
+    Chunk(Lying<'a>),
     Burn(Burn),
 }
 
@@ -224,7 +288,7 @@ mod tests {
 
     fn chunk(len: usize) -> (Chunk, Times) {
         let context = ClockContext { boot: Arc::from("b0071d"), synced: true };
-        let maps: Arc<[u8]> = (0..len).map(|i| (i * 7) as u8).collect();
+        let maps: Bytes = (0..len).map(|i| (i * 7) as u8).collect();
         (Chunk { epoch: 42, first: 1000, count: 3, context, maps }, Times { t0: -5, t1: 1_700_000_000_000 })
     }
 
@@ -268,9 +332,20 @@ mod tests {
         bytes.extend(b"Hob\x01xx");
         bytes.extend(encode_burn(42, &burn));
         let mut seen = Vec::new();
-        scan_raw(&bytes, 42, |at, proven| seen.push((at, proven)));
-        assert_eq!(seen.len(), 2);
-        assert!(matches!(seen[0], (6, Proven::Chunk { first: 1000, count: 3, .. })));
-        assert_eq!(seen[1].1, Proven::Burn(burn));
+        let end = scan_raw(&bytes, bytes.len(), 42, |at, proven| seen.push((at, proven)));
+        assert_eq!((seen.len(), end), (2, bytes.len()));
+        assert!(matches!(&seen[0], (6, Proven::Chunk(Lying { first: 1000, count: 3, .. }))));
+        assert!(matches!(&seen[1].1, Proven::Burn(found) if *found == burn));
+        // Cut where the first one lies, nothing is found twice and nothing is missed.
+        let (mut firsts, mut at) = (Vec::new(), 0);
+        while at < bytes.len() {
+            at += scan_raw(&bytes[at..], 50, 42, |_, proven| {
+                firsts.push(match proven {
+                    Proven::Chunk(chunk) => chunk.first,
+                    Proven::Burn(burn) => burn.first,
+                });
+            });
+        }
+        assert_eq!(firsts, [1000, 1003]);
     }
 }

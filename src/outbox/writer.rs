@@ -96,7 +96,7 @@ impl Opening {
         self.outbox.as_ref().and_then(|outbox| outbox.note(key))
     }
 
-    /// Starts the thread. Runs appended within `window` of each other share a commit.
+    /// Starts the thread. Runs appended within `window` of each other share a commit, see [`Handle::commit`].
     pub fn spawn(self, window: Duration, witness: Option<Witness>) -> io::Result<(Handle, mpsc::Receiver<Event>)> {
         let (events, receiver) = mpsc::channel(EVENTS);
         let shared = Arc::new(Shared::default());
@@ -104,14 +104,14 @@ impl Opening {
         let tell: Tell = Box::new(move |event| send(&events, &inbox, event));
         let writer = Writer::new(self, Arc::clone(&shared), window, clock::now().mono, tell).witnessed_by(witness);
         let thread = std::thread::Builder::new().name("outbox".into()).spawn(move || run(writer))?;
-        Ok((Handle { shared, thread: Some(thread) }, receiver))
+        Ok((Handle { shared, window, thread: Some(thread) }, receiver))
     }
 
     /// The same work without the thread: whoever has a clock of his own calls [`Writer::step`] when it is due.
     pub fn stepped(self, window: Duration, now: Duration, tell: Tell) -> (Handle, Writer) {
         let shared = Arc::new(Shared::default());
         let writer = Writer::new(self, Arc::clone(&shared), window, now, tell);
-        (Handle { shared, thread: None }, writer)
+        (Handle { shared, window, thread: None }, writer)
     }
 }
 

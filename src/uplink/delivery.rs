@@ -337,6 +337,16 @@ impl Delivery {
         self.epoch(id).is_some_and(|e| e.is_wanted(seqs.clone()) && !hidden(e))
     }
 
+    /// Seqs from `first` on that are to be sent and that nothing hides; there may be more.
+    pub fn free_from(&self, id: u64, first: u64) -> RangeInclusive<u64> {
+        let begins = |r: &RangeInclusive<u64>| *r.start() == first;
+        let free = self.epoch(id).and_then(|e| {
+            let in_set = |set: &RangeSet| set.within(first..=u64::MAX).next().and_then(|r| e.first_free_in(r));
+            [&e.pending, &e.again].into_iter().filter_map(in_set).find(begins)
+        });
+        free.unwrap_or(first + 1..=first)
+    }
+
     /// Whether something of it is to be sent, now or later.
     pub fn is_wanted(&self, id: u64, seqs: RangeInclusive<u64>) -> bool {
         self.epoch(id).is_some_and(|e| e.is_wanted(seqs))
@@ -513,6 +523,11 @@ mod tests {
                 }
                 let free = pending.iter().find(|s| !claimed.contains(s) && !hidden.contains(s));
                 prop_assert_eq!(d.oldest_free().map(|(_, r)| *r.start()), free.copied());
+                for first in [1, 8, 30, 1000] {
+                    let is_free = |s: &u64| pending.contains(s) && !claimed.contains(s) && !hidden.contains(s);
+                    let run = (first..).take_while(is_free).last();
+                    prop_assert_eq!(d.free_from(7, first).last(), run);
+                }
                 if let Some((_, range)) = d.oldest_free() {
                     prop_assert!(range.clone().all(|s| pending.contains(&s) && !claimed.contains(&s) && !hidden.contains(&s)));
                 }

@@ -244,41 +244,48 @@ impl Uplink {
 
     /// One message from the front of the held chunks, with losses where they fit.
     fn send_chunks(&mut self, now: Now) -> Step {
-        let Some(head) = self.loader.chunks.front().cloned() else { return Step::Again };
+        let Some(head) = self.loader.chunks.front() else { return Step::Again };
+        let (epoch, seqs, first_bytes) = (head.epoch, head.seqs(), head.maps.len());
         let settings = Arc::clone(&self.settings);
-        let envelope = self.history_envelope(&settings, (head.epoch, head.context.clone()), now);
+        let envelope = self.history_envelope(&settings, (epoch, head.context.clone()), now);
         let limit = self.history_limit();
         let suspect = !self.suspects.is_empty();
         let losses = if suspect || self.losses_held.is_some_and(|until| until > now.mono) {
             Vec::new()
         } else {
-            let rest = limit.saturating_sub(head.maps.len());
+            let rest = limit.saturating_sub(first_bytes);
             self.losses.to_send(envelope.fitting_losses(LOSSES_PER_MESSAGE, rest))
         };
         let overhead = envelope.overhead(losses.len());
-        let chunks = self.batch_chunks(&head, self.load_bytes().saturating_sub(overhead));
+        let n = self.batch_len(self.load_bytes().saturating_sub(overhead));
+        self.loader.chunks.make_contiguous();
+        let chunks = &self.loader.chunks.as_slices().0[..n];
         let maps: usize = chunks.iter().map(|c| c.maps.len()).sum();
         let expected = self.squeeze.wire(overhead + maps);
         if expected <= limit && !self.window.fits_history(expected, self.room()) {
             return Step::Wait;
         }
-        match envelope.encode_within(&losses, &chunks, limit) {
+        match envelope.encode_within(&losses, chunks, limit) {
             Ok((payload, n)) => {
                 let maps: usize = chunks[..n].iter().map(|c| c.maps.len()).sum();
                 self.squeeze.seen(overhead + maps, packet_size(&envelope.topic, payload.len()));
-                let data = Data { losses, suspect, ..Data::new(Route::History, head.epoch, &chunks[..n]) };
+                let data = Data { losses, suspect, ..Data::new(Route::History, epoch, &chunks[..n]) };
                 self.send_history(data, envelope, payload, now)
             }
             Err(why) => {
-                self.quarantine(head.epoch, head.seqs(), why, now.mono);
+                self.quarantine(epoch, seqs, why, now.mono);
                 Step::Again
             }
         }
     }
 
-    /// Chunks from the front that may share a message of `max_bytes` of maps with the first.
-    fn batch_chunks(&self, head: &Chunk, max_bytes: usize) -> Vec<Chunk> {
+    /// How many chunks from the front may share a message of `max_bytes` of maps with the first.
+    fn batch_len(&self, max_bytes: usize) -> usize {
+        let Some(head) = self.loader.chunks.front() else { return 0 };
         let group = self.suspects.next();
+        // Found once: most chunks lie in it.
+        let free = self.delivery.free_from(head.epoch, head.first);
+        let is_free = |c: &Chunk| free.contains(&c.last()) || self.delivery.is_free(c.epoch, c.seqs());
         let mut bytes = 0;
         let fits = |chunk: &&Chunk| {
             bytes += chunk.maps.len();
@@ -287,9 +294,9 @@ impl Uplink {
                     && chunk.epoch == head.epoch
                     && chunk.context == head.context
                     && group.is_none_or(|g| g.holds(chunk))
-                    && self.delivery.is_free(chunk.epoch, chunk.seqs()))
+                    && is_free(chunk))
         };
-        self.loader.chunks.iter().take_while(fits).cloned().collect()
+        self.loader.chunks.iter().take_while(fits).count()
     }
 
     fn send_losses(&mut self, now: Now) -> Step {
@@ -336,10 +343,8 @@ impl Uplink {
         }
         self.loader.asked = None;
         self.loader.retry_at = None;
-        let chunks: Vec<Chunk> = chunks
-            .into_iter()
-            .filter(|c| c.epoch == epoch && c.last() >= *range.start() && c.first <= *range.end())
-            .collect();
+        let mut chunks = chunks;
+        chunks.retain(|c| c.epoch == epoch && c.last() >= *range.start() && c.first <= *range.end());
         // What lies before, between the chunks, or everything if there are none, was not to be had.
         let mut next = *range.start();
         for chunk in &chunks {
@@ -382,7 +387,8 @@ impl Uplink {
 
 /// The `ts` of a chunk's first record.
 fn first_time(chunk: &Chunk) -> Option<i64> {
-    rmp_serde::from_read::<_, Record>(&chunk.maps[..]).ok().map(|record| record.ts)
+    let (_, first) = chunk.records().next()?;
+    rmp_serde::from_slice::<Record>(first).ok().map(|record| record.ts)
 }
 
 /// What became of one attempt to send.

@@ -8,7 +8,7 @@ use rmp::encode::{
     write_array_len, write_bool, write_f64, write_map_len, write_nil, write_sint, write_str, write_uint,
 };
 
-use super::decode::{DecodeError, DecodeLimits, decode_envelope};
+use super::decode::{DecodeError, DecodeLimits, decode_own};
 use super::{Chunk, Lane, Loss, LossReason, VERSION};
 use crate::record::{ClockContext, ErrorKind, Fields, MAX_INT, Record, RunError, Status, Tags, Value};
 
@@ -105,9 +105,9 @@ pub fn batch_overhead(header: &BatchHeader<'_>, losses: usize) -> usize {
 
 /// The same message as JSON, for `encoding = "json"`: equal records, other bytes.
 ///
-/// Errors when `msgpack` is no envelope within the default [`DecodeLimits`].
+/// Errors when `msgpack` is no envelope, or one beyond the bytes and depth of the default [`DecodeLimits`].
 pub fn transcode_json(msgpack: &[u8]) -> Result<Vec<u8>, DecodeError> {
-    let envelope = decode_envelope(msgpack, &DecodeLimits::default())?;
+    let envelope = decode_own(msgpack, &DecodeLimits::default())?;
     serde_json::to_vec(&envelope).map_err(|e| DecodeError::Malformed(e.to_string()))
 }
 

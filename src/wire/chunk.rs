@@ -4,7 +4,8 @@
 //! record are written once, at its append, and never touched again (P3).
 
 use std::ops::RangeInclusive;
-use std::sync::Arc;
+
+use bytes::Bytes;
 
 use crate::record::ClockContext;
 
@@ -16,8 +17,9 @@ pub struct Chunk {
     /// Records in it, at least 1.
     pub count: u32,
     pub context: ClockContext,
-    /// The records' MessagePack maps, one after another, without an array header.
-    pub maps: Arc<[u8]>,
+    /// The records' MessagePack maps, one after another, without an array header. Chunks that were read together share
+    /// the memory.
+    pub maps: Bytes,
 }
 
 impl Chunk {

@@ -60,6 +60,18 @@ pub fn decode_envelope(payload: &[u8], limits: &DecodeLimits) -> Result<Envelope
     Ok(envelope)
 }
 
+/// Reads an envelope that this program encoded itself: plain MessagePack. Whoever calls nothing else carries no reader
+/// of other forms, which is every agent.
+pub(super) fn decode_own(msgpack: &[u8], limits: &DecodeLimits) -> Result<Envelope, DecodeError> {
+    if msgpack.len() > limits.max_bytes {
+        return Err(DecodeError::TooLarge(msgpack.len(), limits.max_bytes));
+    }
+    scan::check(msgpack, limits.max_depth)?;
+    let envelope = read_msgpack(msgpack, limits)?;
+    check_envelope(&envelope)?;
+    Ok(envelope)
+}
+
 /// Reads one of the small payloads, after [`decode_envelope`]'s manner but bounded by `max_bytes`.
 pub(super) fn decode_small<T: DeserializeOwned>(
     payload: &[u8],
@@ -117,12 +129,7 @@ impl<'a> Plain<'a> {
 
     fn read<T: DeserializeOwned>(&self, limits: &DecodeLimits) -> Result<T, DecodeError> {
         match self {
-            Self::MessagePack(bytes) => {
-                let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes.as_ref());
-                deserializer.set_max_depth(limits.max_depth + DEPTH_SLACK);
-                let value = Object::<T>::deserialize(&mut deserializer);
-                value.map(|Object(value)| value).map_err(|e| DecodeError::Malformed(e.to_string()))
-            }
+            Self::MessagePack(bytes) => read_msgpack(bytes, limits),
             Self::Json(bytes) => {
                 let value = serde_json::from_slice::<Object<T>>(bytes);
                 value.map(|Object(value)| value).map_err(|e| DecodeError::Malformed(e.to_string()))
@@ -139,6 +146,13 @@ impl<'a> Plain<'a> {
             None => Err(DecodeError::malformed("version `v` is missing")),
         }
     }
+}
+
+fn read_msgpack<T: DeserializeOwned>(bytes: &[u8], limits: &DecodeLimits) -> Result<T, DecodeError> {
+    let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
+    deserializer.set_max_depth(limits.max_depth + DEPTH_SLACK);
+    let value = Object::<T>::deserialize(&mut deserializer);
+    value.map(|Object(value)| value).map_err(|e| DecodeError::Malformed(e.to_string()))
 }
 
 /// `rmp_serde` counts a level more than there are containers, and takes one for a value read twice.

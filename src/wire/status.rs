@@ -135,6 +135,6 @@ pub struct MetaMetric {
     /// `gauge`, `counter` or `updowncounter`.
     pub kind: String,
     pub description: String,
-    /// OpenTelemetry metric name.
+    /// OpenTelemetry's metric, with the attribute that the field stands for in braces; empty where it defines none.
     pub otel: String,
 }

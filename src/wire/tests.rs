@@ -46,7 +46,7 @@ pub(super) fn chunk(context: &ClockContext, records: &[Record]) -> Chunk {
         first: records.first().map_or(1, |r| r.seq),
         count: records.len() as u32,
         context: context.clone(),
-        maps: Arc::from(maps),
+        maps: maps.into(),
     }
 }
 

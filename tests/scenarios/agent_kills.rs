@@ -9,8 +9,9 @@ use crate::support::mosquitto::Mosquitto;
 use crate::support::proxy::Proxy;
 use crate::support::random::Random;
 use crate::support::witness::Witness;
-use crate::support::{PATIENCE, pass_time};
+use crate::support::{PATIENCE, number, pass_time};
 
+/// `HOLDOVER_KILLS=n` asks for more.
 const KILLS: u64 = 100;
 
 #[test]
@@ -22,7 +23,8 @@ fn committed_records_survive_a_hundred_kills() {
     let proxy = Proxy::start(broker.port);
     let mut agent = Agent::new(&lab, "edge-01", proxy.port);
     let (mut in_outage, mut in_replay) = (0, 0);
-    for kill in 0..KILLS {
+    let kills = number("HOLDOVER_KILLS").unwrap_or(KILLS);
+    for kill in 0..kills {
         // Five in an outage, then five while what they left is sent.
         let outage = kill % 10 < 5;
         proxy.refuse(outage);
@@ -47,7 +49,7 @@ fn committed_records_survive_a_hundred_kills() {
     agent.verify_outbox();
     let runs_with_commits = agent.runs.iter().filter(|run| !run.list.is_empty()).count();
     eprintln!(
-        "{KILLS} kills, {in_outage} in an outage, {in_replay} after a replay had begun; {runs_with_commits} processes \
+        "{kills} kills, {in_outage} in an outage, {in_replay} after a replay had begun; {runs_with_commits} processes \
          committed {} records; {} duplicates",
         agent.committed(),
         witness.received.duplicates()

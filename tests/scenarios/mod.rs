@@ -4,9 +4,11 @@
 //! declared loss for it; no seq was used twice; nothing arrived that was never committed.
 
 mod agent_kills;
+mod any_kills;
 mod broken_links;
 mod broker_config;
 mod broker_outages;
+mod clocks;
 mod compressed;
 mod full_disk;
 mod hubs;
@@ -14,7 +16,9 @@ mod identity;
 mod ingest;
 mod live_first;
 mod planted_loss;
+mod quarantine;
 mod refusals;
 mod resends;
+mod sync_kills;
 mod tools;
 mod whole_way;

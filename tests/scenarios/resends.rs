@@ -1,7 +1,6 @@
 //! What a hub asks for again, seen by another's eye on the wire: exactly the missing seqs, on the host's own topic, after
 //! two heartbeats, and nothing at a reconnect.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use holdover::record::{ClockContext, Point, Record, Value};
@@ -101,7 +100,7 @@ fn batch(lane: Lane, seqs: std::ops::RangeInclusive<u64>) -> Vec<u8> {
         encode_record(&Record::new(seq, point), &mut maps);
         count += 1;
     }
-    let chunk = Chunk { epoch, first, count, context: context.clone(), maps: Arc::from(maps) };
+    let chunk = Chunk { epoch, first, count, context: context.clone(), maps: maps.into() };
     encode_batch(&header, &[], std::slice::from_ref(&chunk))
 }
 

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use super::child::Running;
 use super::lab::{Identity, Lab};
 use super::oracle::Commits;
@@ -105,6 +107,10 @@ impl Agent {
         }
     }
 
+    pub fn signal(&self, signal: Signal) {
+        self.child.as_ref().expect("it is running").signal(signal);
+    }
+
     pub fn id(&self) -> u32 {
         self.child.as_ref().expect("it is running").id()
     }
@@ -172,7 +178,10 @@ impl Agent {
 
     fn command(&self, args: &[&str]) -> Command {
         let config = self.dir.join("holdover.toml");
-        std::fs::write(&config, self.config()).expect("own directory");
+        // Whole at every moment: a process started just now may be reading it.
+        let fresh = config.with_extension("fresh");
+        std::fs::write(&fresh, self.config()).expect("own directory");
+        std::fs::rename(&fresh, &config).expect("own directory");
         let mut words = self.wrapper.clone();
         words.push(env!("CARGO_BIN_EXE_holdover").to_owned());
         let mut command = Command::new(&words[0]);

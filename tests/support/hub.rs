@@ -106,6 +106,8 @@ impl Drop for Hub {
 #[derive(Debug, Default)]
 pub struct Stored {
     pub records: BTreeMap<(String, Key), Vec<Json>>,
+    /// Lines that tell how to correct the times of records before them.
+    pub corrections: Vec<Json>,
     pub files: usize,
     /// What follows the last newline of a file.
     pub torn: Vec<String>,
@@ -127,6 +129,10 @@ impl Stored {
             for line in text[..whole].lines() {
                 let line: Json =
                     serde_json::from_str(line).unwrap_or_else(|e| panic!("{}: {e}: {line}", file.display()));
+                if line["type"] == "clock" {
+                    stored.corrections.push(line);
+                    continue;
+                }
                 let number = |name: &str| line[name].as_u64().expect("a number");
                 let key = (line["host"].as_str().expect("a host").to_owned(), (number("epoch"), number("seq")));
                 stored.records.entry(key).or_default().push(line);
@@ -150,6 +156,7 @@ impl Stored {
     }
 
     pub fn merge(&mut self, other: &Stored) {
+        self.corrections.extend(other.corrections.iter().cloned());
         for (key, lines) in &other.records {
             self.records.entry(key.clone()).or_default().extend(lines.iter().cloned());
         }

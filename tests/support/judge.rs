@@ -58,15 +58,12 @@ pub fn wait_for_all(agent: &mut Agent, hub: &mut Hub, limit: Duration, mut meanw
         agent.check();
         hub.check();
         let verdict = Verdict::of(&agent.commit_files(), &hub.dir);
-        // What an agent does to itself by going back in time is for the caller to judge.
-        let grave = |fault: &&str| !["missing", "reused"].contains(fault);
+        // What was drawn under a seq for the second time counts as changed until it comes under another.
+        let grave = |fault: &&str| ["twice", "strange"].contains(fault);
         let grave: Vec<_> = verdict.faults().into_iter().filter(grave).collect();
         assert!(grave.is_empty(), "{verdict:?}");
-        if verdict.count("committed") >= needed && verdict.seqs("missing") == 0 {
-            return;
-        }
         // Those that came after are on their way.
-        if verdict.count("committed") - verdict.seqs("missing") >= needed && newest_missing(&verdict, agent) {
+        if verdict.count("committed") >= needed && verdict.seqs("changed") == 0 && newest_missing(&verdict, agent) {
             return;
         }
         let log = || tail_of(&agent.log, 20);

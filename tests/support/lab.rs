@@ -3,11 +3,14 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
-use super::root;
+use super::{clock, root};
 
 pub struct Lab {
     dir: tempfile::TempDir,
+    /// Certificates begin so long ago and last for ten years from then; else now, and as the script has it.
+    age: Option<Duration>,
 }
 
 /// A client certificate and its key.
@@ -20,10 +23,19 @@ pub struct Identity {
 impl Lab {
     /// An authority and a certificate for `localhost`, 127.0.0.1 and ::1.
     pub fn new() -> Lab {
+        Lab::made(None)
+    }
+
+    /// The same, so long ago.
+    pub fn aged(age: Duration) -> Lab {
+        Lab::made(Some(age))
+    }
+
+    fn made(age: Option<Duration>) -> Lab {
         let dir = tempfile::Builder::new().prefix("holdover-").tempdir().expect("a temporary directory");
         // mosquitto gives up root after its start and must still reach what it serves from here.
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).expect("own directory");
-        let lab = Lab { dir };
+        let lab = Lab { dir, age };
         lab.script(&lab.authority(), &["server", "localhost"]);
         lab
     }
@@ -70,7 +82,12 @@ impl Lab {
 
     fn script(&self, dir: &Path, args: &[&str]) {
         let script = root().join("broker-config/mosquitto/lab-ca.sh");
-        let output = Command::new(&script).arg(dir).args(args).output().expect("lab-ca.sh starts");
+        let mut command = Command::new(&script);
+        command.arg(dir).args(args);
+        if let Some(age) = self.age {
+            command.args(["--days", "3650"]).envs(clock::shifted(&format!("-{}", age.as_secs())));
+        }
+        let output = command.output().expect("lab-ca.sh starts");
         assert!(output.status.success(), "lab-ca.sh {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }

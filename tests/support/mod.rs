@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod child;
+pub mod clock;
 pub mod front;
 pub mod hub;
 pub mod judge;
@@ -66,6 +67,12 @@ pub fn wait_until(what: &str, limit: Duration, mut condition: impl FnMut() -> bo
 /// Lets real time pass while real programs do something; never used to wait for a condition.
 pub fn pass_time(span: Duration) {
     std::thread::sleep(span);
+}
+
+/// How much of something a campaign asks for, or a seed to repeat.
+pub fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text:?} is not a number")))
 }
 
 /// A port nobody listens on. Below the range that the kernel hands out to outgoing connections, so that a broker

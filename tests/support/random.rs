@@ -7,8 +7,7 @@ pub struct Random(u64);
 
 impl Random {
     pub fn new(test: &str) -> Random {
-        let given = std::env::var("HOLDOVER_SEED").ok().map(|text| text.parse().expect("HOLDOVER_SEED is a number"));
-        let seed = given.unwrap_or_else(|| u64::from(std::process::id()));
+        let seed = super::number("HOLDOVER_SEED").unwrap_or_else(|| u64::from(std::process::id()));
         eprintln!("{test}: HOLDOVER_SEED={seed}");
         Random(seed)
     }

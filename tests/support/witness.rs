@@ -98,6 +98,12 @@ impl Witness {
         assert!(found.is_empty(), "{} complaints:\n{}", found.len(), found[..found.len().min(20)].join("\n"));
     }
 
+    /// Waits for what a killed process had made durable and had not told of yet, which history brings last.
+    pub fn wait_for_no_gap(&mut self, limit: Duration) {
+        let complete = self.complete.clone();
+        self.wait("every seq below the newest", limit, |received| gaps(received, &complete).is_empty());
+    }
+
     /// Below the newest record that [`Witness::wait_for_all`] waited for, every seq has been received or declared. What
     /// was committed later may rest in the outbox.
     pub fn assert_no_gap(&mut self) {

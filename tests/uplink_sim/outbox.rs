@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 
 use holdover::ranges::RangeSet;
 use holdover::record::{ClockContext, Point, Record, Value};
@@ -96,7 +95,7 @@ impl SimOutbox {
             encode_record(&record(seq, filler), &mut maps);
         }
         epoch.next_seq += u64::from(records);
-        let chunk = Chunk { epoch: epoch.id, first, count: records, context, maps: Arc::from(maps) };
+        let chunk = Chunk { epoch: epoch.id, first, count: records, context, maps: maps.into() };
         epoch.chunks.insert(first, chunk.clone());
         chunk
     }
@@ -107,7 +106,7 @@ impl SimOutbox {
         let epoch = self.epochs.last_mut().expect("there is always one");
         let mut maps = Vec::new();
         encode_record(&record(epoch.next_seq, bytes), &mut maps);
-        let chunk = Chunk { epoch: epoch.id, first: epoch.next_seq, count: 1, context, maps: Arc::from(maps) };
+        let chunk = Chunk { epoch: epoch.id, first: epoch.next_seq, count: 1, context, maps: maps.into() };
         epoch.chunks.insert(chunk.first, chunk.clone());
         epoch.next_seq += 1;
         chunk

@@ -148,6 +148,13 @@ impl Agent {
         self.handle.as_ref()
     }
 
+    /// As the loop does before it waits: no run ends before the next is due, but a script's may at any time.
+    pub fn commit(&self) {
+        let Some(handle) = &self.handle else { return };
+        let running = (0..self.accounts.len()).any(|job| self.scheduler.is_running(job));
+        handle.commit(if running { Some(Duration::ZERO) } else { self.scheduler.next_wake() });
+    }
+
     /// The loop ends: the writer is told to stop.
     pub fn let_go(&mut self) {
         self.handle = None;

@@ -13,7 +13,7 @@ use holdover::hub::ingest::resends::Ask;
 use holdover::hub::ingest::{begin, remembered};
 use holdover::hub::ledger::{Ledger, LedgerError, begin_file};
 use holdover::hub::read::{Message, read};
-use holdover::hub::sinks::{Sink, SinkError, Stored};
+use holdover::hub::sinks::{Correction, Sink, SinkError, Stored};
 use holdover::hub::tracker::Gap;
 use holdover::outbox::Disk;
 use holdover::ranges::RangeSet;
@@ -124,15 +124,24 @@ impl Hub {
         self.desk.tracker.gaps(HOST)
     }
 
-    /// Every seq that is committed; and those that are committed or known to be lost. What a crash would leave.
-    pub fn has(&mut self, epoch: u64) -> Result<(RangeSet, RangeSet), String> {
+    /// What a crash would leave it knowing of an epoch.
+    pub fn knows(&mut self, epoch: u64) -> Result<Known, String> {
         let account = self.ledger.draft().and_then(|mut draft| draft.peek(HOST, epoch));
         let account = account.map_err(|e| format!("ledger: {e}"))?.unwrap_or_default();
-        let mut has = account.seen.clone();
-        account.declared.values().for_each(|set| has.union(set));
-        account.declared_from.into_iter().for_each(|(from, _)| has.insert(from..=u64::MAX));
-        Ok((account.seen, has))
+        let mut sure = account.seen.clone();
+        sure.union(&account.gone);
+        account.declared_from.into_iter().for_each(|(from, _)| sure.insert(from..=u64::MAX));
+        let mut excused = sure.clone();
+        account.declared.values().for_each(|set| excused.union(set));
+        Ok(Known { seen: account.seen, sure, excused })
     }
+}
+
+/// Seqs, by what is known of them: committed; these, and each one that is gone; these, and what a merged loss may cover.
+pub struct Known {
+    pub seen: RangeSet,
+    pub sure: RangeSet,
+    pub excused: RangeSet,
 }
 
 /// An acknowledgement of what was only received: for a planted fault.
@@ -220,6 +229,9 @@ impl Sink for MemorySink {
     }
     fn write(&mut self, record: &Stored<'_>) -> Result<(), SinkError> {
         self.rows.lock().expect("one thread").push((record.envelope.epoch, record.record.seq));
+        Ok(())
+    }
+    fn correct(&mut self, _: &Correction<'_>) -> Result<(), SinkError> {
         Ok(())
     }
     fn flush(&mut self) -> Result<String, SinkError> {

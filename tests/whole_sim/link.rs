@@ -78,7 +78,7 @@ impl World {
                 self.oracle.settle(*epoch, seqs)?;
                 if self.oracle.at_level_hub {
                     let mut rest = seqs.clone();
-                    rest.subtract(&self.hub.has(*epoch)?.1);
+                    rest.subtract(&self.hub.knows(*epoch)?.sure);
                     if !rest.is_empty() {
                         return Err(format!(
                             "settle-hub: {rest:?} of {epoch}, which the hub would not know after a crash"

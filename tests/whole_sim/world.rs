@@ -255,6 +255,7 @@ impl World {
             return self.stopped();
         }
         self.books()?;
+        self.agent.commit();
         self.write()
     }
 
@@ -433,9 +434,9 @@ impl World {
     fn finish(&mut self) -> Result<Summary, String> {
         let points = self.truth.points() as u64;
         for (epoch, mut rest) in self.truth.promised() {
-            let (seen, has) = self.hub.has(epoch)?;
-            self.summary.at_hub += seen.len();
-            rest.subtract(&has);
+            let known = self.hub.knows(epoch)?;
+            self.summary.at_hub += known.seen.len();
+            rest.subtract(&known.excused);
             if self.oracle.at_level_hub && !rest.is_empty() {
                 return Err(format!("silent: {rest:?} of {epoch} are neither at the hub nor declared ({points} made)"));
             }

@@ -25,7 +25,7 @@ struct Line {
 }
 
 pub(super) fn parse(line: &str, defaults: &Defaults<'_>) -> Result<Point, String> {
-    let line: Line = serde_json::from_str(line).map_err(|e| e.to_string())?;
+    let line: Line = serde_json::from_slice(line.as_bytes()).map_err(|e| e.to_string())?;
     let mut point = defaults.point();
     if let Some(name) = line.name {
         point.name = Cow::Owned(name);

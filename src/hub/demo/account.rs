@@ -62,9 +62,9 @@ impl Books {
         row.checked()
     }
 
-    /// Recorded and not delivered so far.
+    /// Recorded, and neither delivered nor declared so far.
     pub fn waiting(&self) -> u64 {
-        count(&without(&self.recorded, &self.delivered))
+        count(&without(&without(&self.recorded, &self.delivered), &self.declared))
     }
 }
 

@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};
@@ -22,6 +22,8 @@ use crate::uplink::transport::tls::IdentityFiles;
 pub const SUBCOMMAND: &str = "demo-agent";
 /// For an agent to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(10);
+/// For a killed one to be gone.
+const DEATH: Duration = Duration::from_secs(5);
 /// Often, so that there is something to see.
 pub(super) const EVERY: Duration = Duration::from_secs(1);
 const OFTEN: &[&str] = &["cpu", "memory", "load", "disks", "network"];
@@ -31,6 +33,10 @@ pub(super) struct Agent {
     pub host: &'static str,
     dir: PathBuf,
     child: Option<Child>,
+    /// It was asked to end.
+    stopping: bool,
+    /// When a file of the outbox that [`Agent::news`] has read was last written to.
+    seen: Option<SystemTime>,
 }
 
 impl Agent {
@@ -44,9 +50,9 @@ impl Agent {
         pace: u64,
     ) -> anyhow::Result<Self> {
         std::fs::create_dir(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-        let agent = Self { host, dir, child: None };
+        let agent = Self { host, dir, child: None, stopping: false, seen: None };
         let config = agent.config();
-        let text = config_text(&agent.outbox(), port, ca, identity, pace);
+        let text = config_text(&agent.outbox(), port, ca, identity, pace)?;
         std::fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
         Ok(agent)
     }
@@ -62,8 +68,9 @@ impl Agent {
     pub fn start(&mut self) -> anyhow::Result<()> {
         let log = File::options().create(true).append(true).open(self.dir.join("agent.log"));
         let log = log.with_context(|| format!("cannot write to {}", self.dir.display()))?;
-        let program = std::env::current_exe().context("cannot tell where this program is")?;
-        let mut command = Command::new(&program);
+        // The file may have been built anew meanwhile; this is the one that runs.
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0("holdover-hub");
         // The user's own agent may be configured by these.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("HOLDOVER_") || name == "NOTIFY_SOCKET" {
@@ -73,7 +80,7 @@ impl Agent {
         command.arg(SUBCOMMAND).arg("--config").arg(self.config());
         // Ctrl-C is for the demo, which then ends its agents.
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).process_group(0).kill_on_drop(true);
-        self.child = Some(command.spawn().with_context(|| format!("cannot start {}", program.display()))?);
+        self.child = Some(command.spawn().context("cannot start this program once more (/proc/self/exe)")?);
         Ok(())
     }
 
@@ -84,6 +91,7 @@ impl Agent {
     /// An agent that ended by itself ends the show.
     pub fn check(&mut self) -> anyhow::Result<()> {
         if let Some(child) = &mut self.child
+            && !self.stopping
             && let Some(status) = child.try_wait()?
         {
             bail!("the agent {} ended by itself ({status}); its log ends:\n{}", self.host, self.last_words());
@@ -94,18 +102,27 @@ impl Agent {
     /// kill -9.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
         if let Some(mut child) = self.child.take() {
-            child.kill().await.with_context(|| format!("cannot kill {}", self.host))?;
+            timeout(DEATH, child.kill()).await.with_context(|| format!("cannot kill {}", self.host))??;
         }
         Ok(())
     }
 
-    /// SIGTERM; it commits, says goodbye and ends.
-    pub async fn stop(&mut self) -> anyhow::Result<()> {
-        let Some(mut child) = self.child.take() else { return Ok(()) };
-        if let Some(pid) = child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
+    /// SIGTERM: it commits, says goodbye and ends, for which [`Agent::goodbye`] waits.
+    pub fn terminate(&mut self) -> anyhow::Result<()> {
+        self.stopping = true;
+        if let Some(pid) = self.pid().and_then(|id| Pid::from_raw(id.cast_signed())) {
             kill_process(pid, Signal::TERM).with_context(|| format!("cannot stop {}", self.host))?;
         }
-        match timeout(GOODBYE, child.wait()).await {
+        Ok(())
+    }
+
+    pub async fn goodbye(&mut self) -> anyhow::Result<()> {
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        // `wait` would close it, and its end is a second request to stop: do not wait for the broker.
+        let stdin = child.stdin.take();
+        let ended = timeout(GOODBYE, child.wait()).await;
+        drop(stdin);
+        match ended {
             Ok(Ok(status)) if status.success() => Ok(()),
             Ok(Ok(status)) => {
                 bail!("the agent {} ended with {status}; its log ends:\n{}", self.host, self.last_words())
@@ -115,27 +132,62 @@ impl Agent {
         }
     }
 
-    fn last_words(&self) -> String {
+    /// What its outbox holds by its newest segment, if it has been written to since the last call and can be read
+    /// now. For the eye: no record is read, so the account does not rest on it.
+    pub fn news(&mut self) -> Option<Seqs> {
+        let written = written(&self.outbox());
+        if written.is_none() || written == self.seen {
+            return None;
+        }
+        let view = inspect::view(&FileDisk, &self.outbox()).ok()?;
+        let mut seqs = Seqs::new();
+        for epoch in view.epochs.iter().filter(|epoch| epoch.next > 1) {
+            insert(&mut seqs, epoch.epoch, 1, epoch.next - 1);
+        }
+        self.seen = written;
+        Some(seqs)
+    }
+
+    pub fn last_words(&self) -> String {
         let log = std::fs::read_to_string(self.dir.join("agent.log")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(5)..].join("\n")
     }
 }
 
-fn config_text(outbox: &Path, port: u16, ca: &Path, identity: &IdentityFiles, pace: u64) -> String {
+/// When a segment was last written to.
+fn written(outbox: &Path) -> Option<SystemTime> {
+    let entries = |dir: &Path| std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let epochs = entries(outbox).filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let segments = epochs.flat_map(|epoch| entries(&epoch.path()));
+    segments.filter_map(|segment| segment.metadata().ok()?.modified().ok()).max()
+}
+
+fn config_text(outbox: &Path, port: u16, ca: &Path, identity: &IdentityFiles, pace: u64) -> anyhow::Result<String> {
     let mut text = format!(
         "# Written by `holdover-hub demo`; the host is named after its certificate.\n\
          [host]\nsite = \"demo\"\n\n\
-         [broker]\nurl = \"mqtts://localhost:{port}\"\nca = {ca:?}\ncert = {:?}\nkey = {:?}\n\n\
-         [outbox]\ndir = {outbox:?}\nmax_bytes = \"64MiB\"\n\n\
+         [broker]\nurl = \"mqtts://localhost:{port}\"\nca = {}\ncert = {}\nkey = {}\n\n\
+         [outbox]\ndir = {}\nmax_bytes = \"64MiB\"\n\n\
          # The backlog is sent slowly enough to be watched, and lost connections are made anew soon.\n\
-         [uplink]\nhistory_rate = \"{}B\"\nhistory_batches = 4\nreconnect_min = \"200ms\"\nreconnect_max = \"1s\"\n",
-        identity.certificate, identity.key, pace
+         [uplink]\nhistory_rate = \"{pace}B\"\nhistory_batches = 4\nreconnect_min = \"200ms\"\nreconnect_max = \"1s\"\n",
+        quoted(ca)?,
+        quoted(&identity.certificate)?,
+        quoted(&identity.key)?,
+        quoted(outbox)?
     );
     for name in OFTEN {
         text += &format!("\n[[collector]]\nname = \"{name}\"\nevery = \"{}s\"\n", EVERY.as_secs());
     }
-    text
+    Ok(text)
+}
+
+/// As TOML.
+fn quoted(path: &Path) -> anyhow::Result<String> {
+    let text = path
+        .to_str()
+        .with_context(|| format!("the temporary directory {} is not UTF-8; set TMPDIR to another", path.display()))?;
+    Ok(toml::Value::from(text).to_string())
 }
 
 /// One line of `holdover outbox export`.
@@ -146,6 +198,7 @@ struct Exported {
 }
 
 /// What the outbox of an agent that has ended says.
+#[derive(Clone, Debug)]
 pub(super) struct Stored {
     /// Every record in it, settled or not.
     pub recorded: Seqs,
@@ -155,26 +208,17 @@ pub(super) struct Stored {
     pub doubts: Vec<String>,
 }
 
+/// Reads every record.
 pub(super) fn ended(dir: &Path) -> anyhow::Result<Stored> {
-    let (recorded, mut doubts) = read(dir)?;
+    let mut lines = Vec::new();
+    let mut doubts = inspect::export(&FileDisk, dir, &mut lines)?;
+    let mut recorded = Seqs::new();
+    for line in serde_json::Deserializer::from_slice(&lines).into_iter::<Exported>() {
+        let Exported { epoch, seq } = line?;
+        insert(&mut recorded, epoch, seq, seq);
+    }
     doubts.extend(inspect::verify(&FileDisk, dir)?.problems);
     let view = inspect::view(&FileDisk, dir)?;
     let held = view.epochs.into_iter().map(|epoch| (epoch.epoch, epoch.held_seqs)).filter(|(_, held)| !held.is_empty());
     Ok(Stored { recorded, held: held.collect(), doubts })
-}
-
-/// Every record in an outbox while an agent writes to it, of what can be read now.
-pub(super) fn stored(dir: &Path) -> anyhow::Result<Seqs> {
-    read(dir).map(|(seqs, _)| seqs)
-}
-
-fn read(dir: &Path) -> anyhow::Result<(Seqs, Vec<String>)> {
-    let mut lines = Vec::new();
-    let notes = inspect::export(&FileDisk, dir, &mut lines)?;
-    let mut seqs = Seqs::new();
-    for line in serde_json::Deserializer::from_slice(&lines).into_iter::<Exported>() {
-        let Exported { epoch, seq } = line?;
-        insert(&mut seqs, epoch, seq, seq);
-    }
-    Ok((seqs, notes))
 }

@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use async_trait::async_trait;
 use rmqtt::context::ServerContext;
 use rmqtt::hook::{Handler, HookResult, Parameter, ReturnType, Type};
@@ -16,6 +16,7 @@ use rmqtt::net::Builder;
 use rmqtt::retain::{DefaultRetainStorage, RetainStorage};
 use rmqtt::server::MqttServer;
 use rmqtt::types::{AuthResult, PublishAclResult, Retain, TopicFilter, TopicName};
+use tokio::task::JoinHandle;
 
 use super::front::Guests;
 use crate::wire::{DecodeLimits, Envelope, decode_envelope};
@@ -63,8 +64,23 @@ impl Thief {
     }
 }
 
+#[derive(Debug)]
+pub(super) struct Broker {
+    pub address: SocketAddr,
+    task: JoinHandle<rmqtt::Result<()>>,
+}
+
+impl Broker {
+    pub fn check(&self) -> anyhow::Result<()> {
+        if self.task.is_finished() {
+            bail!("the embedded broker has ended by itself");
+        }
+        Ok(())
+    }
+}
+
 /// Starts it on a free port of loopback, for as long as the runtime lives.
-pub(super) async fn start(guests: Guests, thief: Thief) -> anyhow::Result<SocketAddr> {
+pub(super) async fn start(guests: Guests, thief: Thief) -> anyhow::Result<Broker> {
     // A busy machine is no reason to turn anybody away.
     let context = ServerContext::new().busy_check_enable(false).build().await;
     let hooks = context.extends.hook_mgr().register();
@@ -87,8 +103,7 @@ pub(super) async fn start(guests: Guests, thief: Thief) -> anyhow::Result<Socket
         .context("the embedded broker cannot listen on 127.0.0.1")?;
     let address = listener.local_addr().map_err(|error| anyhow!("{error}"))?;
     let server = MqttServer::new(context).listener_by_id(listener, 1).build();
-    tokio::spawn(server.run());
-    Ok(address)
+    Ok(Broker { address, task: tokio::spawn(server.run()) })
 }
 
 /// The broker's own store of retained messages, in memory, which it leaves off unless a plug-in turns it on.

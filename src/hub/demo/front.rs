@@ -17,7 +17,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::certificates::Authority;
@@ -25,6 +25,8 @@ use crate::uplink::transport::tls::inspect;
 
 const CONNECTIONS: usize = 32;
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// When no connection can be taken, out of file descriptors say, before the next attempt.
+pub(super) const BREATH: Duration = Duration::from_millis(100);
 
 /// Who is behind which of the broker's connections.
 #[derive(Clone, Debug, Default)]
@@ -52,7 +54,10 @@ pub(super) async fn start(authority: &Authority, guests: Guests, to: SocketAddr)
     tokio::spawn(async move {
         let slots = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
-            let Ok((client, _)) = listener.accept().await else { continue };
+            let Ok((client, _)) = listener.accept().await else {
+                sleep(BREATH).await;
+                continue;
+            };
             let Ok(slot) = slots.clone().try_acquire_owned() else { continue };
             let (acceptor, guests) = (acceptor.clone(), guests.clone());
             tokio::spawn(async move {

@@ -9,6 +9,9 @@ use std::sync::Arc;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use tokio::time::sleep;
+
+use super::front::BREATH;
 
 /// Connections at once; the demo's three agents need three.
 const CONNECTIONS: usize = 32;
@@ -49,7 +52,13 @@ async fn accept(listener: TcpListener, to: SocketAddr, mut open: watch::Receiver
                 Err(_) => return,
             },
         };
-        let (Ok((client, _)), true) = (accepted, *open.borrow()) else { continue };
+        let Ok((client, _)) = accepted else {
+            sleep(BREATH).await;
+            continue;
+        };
+        if !*open.borrow() {
+            continue;
+        }
         let Ok(slot) = slots.clone().try_acquire_owned() else { continue };
         let mut open = open.clone();
         tokio::spawn(async move {

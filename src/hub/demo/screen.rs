@@ -1,6 +1,7 @@
 //! What the viewer sees: sentences that stay, and below them, on a terminal, a block that is redrawn.
 //!
-//! Piped, there is no control code; the block becomes one line now and then. Pure but for [`Screen`]'s writing.
+//! Piped, there is no control code; the block becomes one line now and then, as on a terminal too small for it. Pure
+//! but for [`Screen`]'s writing.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -20,6 +21,8 @@ const PLAIN: &str = "\x1b[0m";
 const BAR: usize = 24;
 /// Columns of everything: the narrowest terminal of old.
 const WIDTH: usize = 80;
+/// Rows that the block and the newest sentence need.
+const HEIGHT: usize = 12;
 /// Without a terminal, the least time between two lines about the same.
 const QUIET: Duration = Duration::from_secs(4);
 
@@ -61,11 +64,19 @@ pub(super) struct Screen {
     /// Lines of the block that is on the screen now.
     drawn: usize,
     last_line: Option<Duration>,
+    /// It was said that the terminal is too small.
+    apologized: bool,
+    closed: Option<io::Error>,
 }
 
 impl Screen {
     pub fn new(style: Style) -> Self {
-        Self { out: io::stdout(), style, drawn: 0, last_line: None }
+        Self { out: io::stdout(), style, drawn: 0, last_line: None, apologized: false, closed: None }
+    }
+
+    /// Why nothing more can be shown.
+    pub fn closed(&self) -> Option<&io::Error> {
+        self.closed.as_ref()
     }
 
     /// A sentence that stays, at `at` since the beginning.
@@ -77,12 +88,15 @@ impl Screen {
     }
 
     pub fn block(&mut self, at: Duration, rows: &[Shown]) {
-        if self.style.terminal {
+        if self.style.terminal && self.fits() {
             let mut out = self.erase();
             let block = block(self.style, rows);
             self.drawn = block.lines().count();
             out += &block;
             return self.put(&out);
+        }
+        if self.style.terminal && !std::mem::replace(&mut self.apologized, true) {
+            self.plain(&format!("  (from {WIDTH} columns and {HEIGHT} rows on there is a live picture here)\n"));
         }
         if self.last_line.is_none_or(|last| at.saturating_sub(last) >= QUIET) {
             self.last_line = Some(at);
@@ -102,23 +116,36 @@ impl Screen {
         self.put(&out);
     }
 
-    /// Takes the block away.
-    pub fn clear(&mut self) {
+    /// Leaves the terminal as it was found, the cursor below what was shown.
+    pub fn leave(&mut self) {
         let out = self.erase();
         self.put(&out);
+    }
+
+    /// Whether the block has room: it can be redrawn only while no line of it is broken or scrolled away. A terminal
+    /// that does not tell its size is taken for a usual one.
+    fn fits(&self) -> bool {
+        let size = rustix::termios::tcgetwinsize(&self.out).map_or((0, 0), |size| (size.ws_col, size.ws_row));
+        roomy(size)
     }
 
     fn erase(&mut self) -> String {
         match std::mem::take(&mut self.drawn) {
             0 => String::new(),
-            lines => format!("\x1b[{lines}A\x1b[J"),
+            // Whatever was typed meanwhile stands on the line below the block.
+            lines => format!("\r\x1b[{lines}A\x1b[J"),
         }
     }
 
-    /// Nobody can be told when standard output fails.
     fn put(&mut self, text: &str) {
-        self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush()).ok();
+        if let Err(error) = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush()) {
+            self.closed.get_or_insert(error);
+        }
     }
+}
+
+fn roomy((columns, rows): (u16, u16)) -> bool {
+    (columns == 0 || usize::from(columns) >= WIDTH) && (rows == 0 || usize::from(rows) >= HEIGHT)
 }
 
 impl Style {
@@ -172,12 +199,13 @@ fn block(style: Style, rows: &[Shown]) -> String {
 /// The newest values that arrived, to show that they are real.
 fn values(row: &Shown) -> Option<String> {
     let (cpu, memory, load) = (row.cpu?, row.memory?, row.load?);
-    Some(format!(
-        "  newest live values at the hub, from {}: cpu {:.0} %, memory {:.1} %, load {load:.2}",
+    let text = format!(
+        "  newest live values at the hub, of {}: cpu {:.0} %, memory {:.0} %, load {load:.1}",
         row.host,
         cpu * 100.0,
         memory * 100.0
-    ))
+    );
+    Some(shown(&text, WIDTH))
 }
 
 fn bar(style: Style, row: &Shown) -> String {
@@ -297,10 +325,21 @@ mod tests {
     fn nothing_is_wider_than_a_terminal() {
         let sentence = "word ".repeat(60);
         let text = said(PIPED, Duration::from_secs(99), "reconnected", sentence.trim_end());
-        let text = text + &block(PIPED, &[row(Doing::Draining, 100)]) + &table(PIPED, &[("demo-a", Row::default())]);
+        let busy = Shown { cpu: Some(1.0), memory: Some(1.0), load: Some(1e9), ..row(Doing::Draining, 100) };
+        let text = text + &block(PIPED, &[busy]) + &table(PIPED, &[("demo-a", Row::default())]);
         for line in text.lines() {
             assert!(line.chars().count() <= WIDTH, "{} columns: {line}", line.chars().count());
         }
+    }
+
+    #[test]
+    fn the_picture_is_drawn_only_where_it_fits() {
+        for (size, fits) in [((80, 24), true), ((80, 12), true), ((0, 0), true), ((79, 24), false), ((80, 11), false)] {
+            assert_eq!(roomy(size), fits, "{size:?}");
+        }
+        let block = block(PIPED, &[row(Doing::Live, 0), row(Doing::Live, 0), row(Doing::Live, 0)]);
+        let sentence = said(PIPED, Duration::ZERO, "title", &"word ".repeat(36));
+        assert!(block.lines().count() + sentence.lines().count() < HEIGHT, "{sentence}{block}");
     }
 
     #[test]

@@ -8,8 +8,8 @@ use std::ops::RangeInclusive;
 
 use super::batch::{Batch, Item};
 use crate::clock::Now;
-use crate::hub::ledger::{Draft, Ledger, LedgerError, Told};
-use crate::hub::sinks::{Sink, SinkError, Stored};
+use crate::hub::ledger::{Draft, Ledger, LedgerError, Times, Told};
+use crate::hub::sinks::{Correction, Sink, SinkError, Stored};
 use crate::record::Record;
 use crate::wire::{Ack, Envelope, Loss, State, Status};
 
@@ -46,6 +46,10 @@ pub fn commit(batch: &Batch, ledger: &mut Ledger, sink: &mut dyn Sink, now: Now)
     let position = ledger.position()?.map(str::to_owned);
     sink.begin(position.as_deref(), now)?;
     let mut work = Work { draft: ledger.draft()?, sink, now, done: Committed::default(), touched: Touched::new() };
+    // All anchors first: no record of this batch is stored as it came when another message of the batch knows better.
+    for item in &batch.items {
+        work.learn(item)?;
+    }
     for item in &batch.items {
         work.item(item)?;
     }
@@ -61,6 +65,16 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
+    fn learn(&mut self, item: &Item) -> Result<(), CommitError> {
+        let Item::Data { envelope: Envelope { host, site, boot, anchor: Some(anchor), .. }, .. } = item else {
+            return Ok(());
+        };
+        if let Some(offset_ms) = self.draft.host(host)?.clocks.learn(boot, *anchor, self.now.wall_ms) {
+            self.sink.correct(&Correction { host, site, boot, offset_ms })?;
+        }
+        Ok(())
+    }
+
     fn item(&mut self, item: &Item) -> Result<(), CommitError> {
         match item {
             Item::Data { envelope, topic } => self.data(envelope, topic),
@@ -96,8 +110,12 @@ impl Work<'_> {
     ) -> Result<(), CommitError> {
         let first = run[0].seq;
         let part = &run[(*fresh.start() - first) as usize..=(*fresh.end() - first) as usize];
+        let times = match envelope.synced {
+            true => Times::default(),
+            false => self.draft.host(&envelope.host)?.clocks.times(&envelope.boot, envelope.epoch, fresh),
+        };
         for record in part {
-            let time = self.time_of(envelope, record)?;
+            let time = times.time_of(record);
             let (time_ms, corrected) = time.map_or((record.ts, false), |time| (time, true));
             self.sink.write(&Stored { envelope, record, topic, time_ms, corrected })?;
         }
@@ -106,19 +124,10 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// The right time of a record whose host's clock was not known to be; `None` when there is none better than its own.
-    fn time_of(&mut self, envelope: &Envelope, record: &Record) -> Result<Option<i64>, CommitError> {
-        if envelope.synced {
-            return Ok(None);
-        }
-        let offset = self.draft.host(&envelope.host)?.offset(&envelope.boot, envelope.anchor);
-        Ok(offset.and_then(|offset| offset.checked_add_unsigned(record.mono)))
-    }
-
     fn losses(&mut self, host: &str, losses: &[Loss]) -> Result<(), CommitError> {
-        for Loss { epoch, from, to, reason, .. } in losses {
+        for Loss { epoch, from, to, count, reason, .. } in losses {
             self.hear(host, *epoch)?;
-            self.draft.account(host, *epoch)?.declare(*from, *to, *reason);
+            self.draft.account(host, *epoch)?.declare(*from, *to, *count, *reason);
             self.touch(host, *epoch);
         }
         Ok(())

@@ -30,6 +30,7 @@ pub use self::housekeeping::{NIGHTLY, check_schedule};
 pub use self::options::{IngestError, Options};
 use self::socket::{Asked, Socket};
 pub use self::socket::{Request, ResendRequest, ask};
+use self::start::open;
 pub use self::start::{begin, remembered};
 use self::writer::{Outcome, Writer};
 use super::ledger::Ledger;
@@ -59,7 +60,8 @@ const ASKING: usize = 8;
 pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(), IngestError> {
     let (asked, questions) = mpsc::channel(ASKING);
     let (due, chores) = mpsc::channel(1);
-    let mut ingest = Ingest::start(options, questions, chores)?;
+    let ledger = open(&options.dir).await?;
+    let mut ingest = Ingest::start(options, ledger, questions, chores)?;
     let _socket = Socket::bind(&ingest.options.dir, asked).map_err(|e| ingest.dir_error(&e))?;
     let housekeeping = Housekeeping::start(&ingest.options.housekeeping, due).await?;
     tokio::pin!(stop);
@@ -115,12 +117,10 @@ struct Ingest {
 impl Ingest {
     fn start(
         options: Options,
+        mut ledger: Ledger,
         questions: mpsc::Receiver<Asked>,
         chores: mpsc::Receiver<()>,
     ) -> Result<Self, IngestError> {
-        let dir_error = |e: std::io::Error| IngestError::Dir { path: options.dir.clone(), why: e.to_string() };
-        std::fs::create_dir_all(&options.dir).map_err(dir_error)?;
-        let mut ledger = Ledger::open(&options.dir)?;
         let mut sink = (options.sink.open)(&options.sink_options)?;
         let now = clock::now();
         begin(&mut ledger, sink.as_mut(), now)?;

@@ -1,12 +1,31 @@
 //! What is brought from before: where the sink stands, and what the tracker knew.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
 
 use super::options::IngestError;
 use crate::clock::Now;
-use crate::hub::ledger::Ledger;
+use crate::hub::ledger::{Ledger, LedgerError};
 use crate::hub::sinks::Sink;
 use crate::hub::tracker::{Bounds, Tracker};
+
+/// `hosts` and `gaps` read the ledger themselves while no hub runs, and let go of it within moments.
+const READERS: u32 = 40;
+const READ: Duration = Duration::from_millis(250);
+
+/// Opens the ledger, in a directory that is made if need be; another hub's is refused only after a while.
+pub(super) async fn open(dir: &Path) -> Result<Ledger, IngestError> {
+    let unusable = |e: std::io::Error| IngestError::Dir { path: dir.to_owned(), why: e.to_string() };
+    std::fs::create_dir_all(dir).map_err(unusable)?;
+    for _ in 0..READERS {
+        match Ledger::open(dir) {
+            Err(LedgerError::InUse(_)) => tokio::time::sleep(READ).await,
+            opened => return Ok(opened?),
+        }
+    }
+    Ok(Ledger::open(dir)?)
+}
 
 /// Agrees with the sink on where it stands, before the first batch: what lies behind it is then a batch's.
 pub fn begin(ledger: &mut Ledger, sink: &mut dyn Sink, now: Now) -> Result<(), IngestError> {

@@ -1,7 +1,8 @@
 //! What one hub has of one epoch of one host: committed, declared lost, known to exist. Pure.
 //!
 //! Invariants: a seq is *seen* only when its record is committed; `upto` of an [`Ack`] never covers a seq that is neither
-//! seen nor declared. At its bound the account forgets the smallest ranges, which costs duplicates and questions,
+//! seen nor declared gone to the last one: a loss that names more seqs than it counts excuses their absence, and says
+//! nothing of each. At its bound the account forgets the smallest ranges, which costs duplicates and questions,
 //! never a false acknowledgement.
 
 use std::collections::BTreeMap;
@@ -19,6 +20,8 @@ pub const MAX_RANGES: usize = 4096;
 pub struct Account {
     pub seen: RangeSet,
     pub declared: BTreeMap<LossReason, RangeSet>,
+    /// Of these, where every single one is gone.
+    pub gone: RangeSet,
     /// Everything from here on is declared lost, as far as it exists.
     pub declared_from: Option<(u64, LossReason)>,
     /// The next seq to be drawn, as the host last said; 0 when it has not.
@@ -38,14 +41,17 @@ impl Account {
         self.seen.insert(run);
     }
 
-    /// A seq keeps the reason it was first declared with.
-    pub fn declare(&mut self, from: u64, to: Option<u64>, reason: LossReason) {
+    /// A seq keeps the reason it was first declared with. `count` is how many of them are gone, 0 when not known.
+    pub fn declare(&mut self, from: u64, to: Option<u64>, count: u64, reason: LossReason) {
         let Some(to) = to else {
             if self.declared_from.is_none_or(|(known, _)| from < known) {
                 self.declared_from = Some((from, reason));
             }
             return;
         };
+        if to.checked_sub(from).is_some_and(|more| more + 1 == count) {
+            self.gone.insert(from..=to);
+        }
         let mut fresh = RangeSet::from_iter([from..=to]);
         self.declared.values().for_each(|set| fresh.subtract(set));
         if !fresh.is_empty() {
@@ -84,9 +90,14 @@ impl Account {
         lost.len()
     }
 
-    /// Every seq in 1..= this is seen or declared.
+    /// Every seq in 1..= this is seen or gone.
     pub fn upto(&self) -> u64 {
-        self.covered().iter().next().filter(|first| *first.start() == 1).map_or(0, |first| *first.end())
+        let mut sure = self.seen.clone();
+        sure.union(&self.gone);
+        if let Some((from, _)) = self.declared_from {
+            sure.insert(from..=self.top());
+        }
+        sure.iter().next().filter(|first| *first.start() == 1).map_or(0, |first| *first.end())
     }
 
     /// As the host declared them; counts and times are not kept.
@@ -110,7 +121,7 @@ impl Account {
 
     /// Forgets the smallest ranges beyond the bound, down to three quarters of it. Returns whether it had to.
     pub fn hold_to(&mut self, max: usize) -> bool {
-        let mut forgot = shrink(&mut self.seen, max);
+        let mut forgot = shrink(&mut self.seen, max) | shrink(&mut self.gone, max);
         let per_reason = (max / self.declared.len().max(1)).max(1);
         for set in self.declared.values_mut() {
             forgot |= shrink(set, per_reason);
@@ -136,6 +147,8 @@ pub(super) struct AccountRow {
     #[serde(default)]
     declared: Vec<(LossReason, Ranges)>,
     #[serde(default)]
+    gone: Ranges,
+    #[serde(default)]
     declared_from: Option<(u64, LossReason)>,
     next: u64,
     first_ms: i64,
@@ -148,6 +161,7 @@ impl From<&Account> for AccountRow {
         Self {
             seen: ranges(&account.seen),
             declared: account.declared.iter().map(|(reason, set)| (*reason, ranges(set))).collect(),
+            gone: ranges(&account.gone),
             declared_from: account.declared_from,
             next: account.next,
             first_ms: account.first_ms,
@@ -162,6 +176,7 @@ impl From<AccountRow> for Account {
         Self {
             seen: set(row.seen),
             declared: row.declared.into_iter().map(|(reason, ranges)| (reason, set(ranges))).collect(),
+            gone: set(row.gone),
             declared_from: row.declared_from,
             next: row.next,
             first_ms: row.first_ms,
@@ -182,6 +197,8 @@ mod tests {
     enum Op {
         Take(u64, u64),
         Declare(u64, Option<u64>),
+        /// More seqs are named than are gone.
+        Merged(u64, u64),
         Next(u64),
         Hold(usize),
     }
@@ -190,7 +207,8 @@ mod tests {
         let range = (1u64..200, 0u64..8).prop_map(|(a, n)| (a, a + n));
         prop_oneof![
             6 => range.clone().prop_map(|(a, b)| Op::Take(a, b)),
-            2 => range.prop_map(|(a, b)| Op::Declare(a, Some(b))),
+            2 => range.clone().prop_map(|(a, b)| Op::Declare(a, Some(b))),
+            1 => range.prop_map(|(a, b)| Op::Merged(a, b)),
             1 => (150u64..250).prop_map(|a| Op::Declare(a, None)),
             1 => (1u64..250).prop_map(Op::Next),
             1 => (1usize..9).prop_map(Op::Hold),
@@ -203,19 +221,21 @@ mod tests {
         #[test]
         fn never_acknowledges_what_was_not_taken(ops in proptest::collection::vec(op(), 0..60)) {
             let (mut account, mut taken, mut declared) = (Account::default(), BTreeSet::new(), BTreeSet::new());
-            let (mut open, mut next, mut forgot) = (u64::MAX, 0, false);
+            let (mut open, mut next, mut forgot, mut merged) = (u64::MAX, 0, false, BTreeSet::new());
             for op in ops {
                 match op {
                     Op::Take(a, b) => { account.take(a..=b); taken.extend(a..=b); }
-                    Op::Declare(a, Some(b)) => { account.declare(a, Some(b), LossReason::Age); declared.extend(a..=b); }
-                    Op::Declare(a, None) => { account.declare(a, None, LossReason::Epoch); open = open.min(a); }
+                    Op::Declare(a, Some(b)) => { account.declare(a, Some(b), b - a + 1, LossReason::Age); declared.extend(a..=b); }
+                    Op::Merged(a, b) => { account.declare(a, Some(b), b - a, LossReason::Mixed); merged.extend(a..=b); }
+                    Op::Declare(a, None) => { account.declare(a, None, 0, LossReason::Epoch); open = open.min(a); }
                     Op::Next(n) => { account.tell_next(n); next = next.max(n); }
                     Op::Hold(max) => forgot |= account.hold_to(max),
                 }
                 let top = taken.last().copied().unwrap_or(0).max(next.saturating_sub(1));
-                let excused = |seq: &u64| taken.contains(seq) || declared.contains(seq) || *seq >= open;
+                let sure = |seq: &u64| taken.contains(seq) || declared.contains(seq) || *seq >= open;
+                let excused = |seq: &u64| sure(seq) || merged.contains(seq);
                 let ack = account.ack(7);
-                prop_assert!((1..=ack.upto).all(|seq| excused(&seq)), "{ack:?}");
+                prop_assert!((1..=ack.upto).all(|seq| sure(&seq)), "{ack:?}");
                 prop_assert!(ack.ranges.iter().all(|[a, b]| (*a..=*b).all(|seq| taken.contains(&seq))), "{ack:?}");
                 if !forgot {
                     let missing: Vec<u64> = (1..=top).filter(|seq| !excused(seq)).collect();

@@ -3,12 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::clocks::Clocks;
 use crate::wire::{PendingRange, State, Status};
-
-/// Boots with a correction that are remembered for each host; the oldest makes room.
-const MAX_BOOTS: usize = 64;
-/// A boot id longer than that is not one.
-const MAX_BOOT_ID: usize = 64;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct HostRow {
@@ -20,9 +16,8 @@ pub struct HostRow {
     pub epoch: u64,
     #[serde(default)]
     pub told: Option<Told>,
-    /// Boot id to what its monotonic clock lacks to the wall clock, in ms, oldest first.
     #[serde(default)]
-    offsets: Vec<(String, i64)>,
+    pub clocks: Clocks,
 }
 
 /// The last status.
@@ -40,23 +35,6 @@ pub struct Told {
 }
 
 impl HostRow {
-    /// What turns a boot's `mono` into a right time: chosen when it is first needed and known, and never changed.
-    pub fn offset(&mut self, boot: &str, anchor: Option<[i64; 2]>) -> Option<i64> {
-        if let Some((_, offset)) = self.offsets.iter().find(|(known, _)| known == boot) {
-            return Some(*offset);
-        }
-        let [boot_ms, wall_ms] = anchor?;
-        if boot.is_empty() || boot.len() > MAX_BOOT_ID {
-            return None;
-        }
-        let offset = wall_ms.checked_sub(boot_ms)?;
-        if self.offsets.len() >= MAX_BOOTS {
-            self.offsets.remove(0);
-        }
-        self.offsets.push((boot.to_owned(), offset));
-        Some(offset)
-    }
-
     pub fn hear(&mut self, site: &str, epoch: Option<u64>, now_ms: i64) {
         if self.first_ms == 0 {
             self.first_ms = now_ms;
@@ -88,28 +66,5 @@ impl From<&Status> for Told {
             level: status.level.clone(),
             version: status.version.clone(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_boots_offset_is_chosen_once() {
-        let mut host = HostRow::default();
-        assert_eq!(host.offset("a", None), None, "never synced, so far");
-        assert_eq!(host.offset("a", Some([5_000, 1_790_000_005_000])), Some(1_790_000_000_000));
-        assert_eq!(host.offset("a", Some([9_000, 1_790_000_009_444])), Some(1_790_000_000_000));
-        assert_eq!(host.offset("a", None), Some(1_790_000_000_000));
-        assert_eq!(host.offset("b", Some([0, 7])), Some(7));
-    }
-
-    #[test]
-    fn senseless_boots_are_not_kept() {
-        let mut host = HostRow::default();
-        assert_eq!(host.offset(&"x".repeat(65), Some([0, 7])), None);
-        (0..1000).for_each(|n| _ = host.offset(&format!("boot-{n}"), Some([0, n])));
-        assert_eq!(host.offsets.len(), MAX_BOOTS);
     }
 }

@@ -6,6 +6,7 @@
 //! ranges for each epoch, and the cache; the number of hosts is the broker's to bound (a certificate each).
 
 mod account;
+mod clocks;
 mod host;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,7 @@ use serde::de::DeserializeOwned;
 
 use self::account::AccountRow;
 pub use self::account::{Account, MAX_RANGES};
+pub use self::clocks::Times;
 pub use self::host::{HostRow, Told};
 
 /// File name within the hub's directory.

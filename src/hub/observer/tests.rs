@@ -1,4 +1,3 @@
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
@@ -40,7 +39,7 @@ pub(in crate::hub) fn batch(epoch: u64, lane: Lane, records: &[Record], losses: 
     let mut maps = Vec::new();
     records.iter().for_each(|r| encode_record(r, &mut maps));
     let first = records.first().map_or(1, |r| r.seq);
-    let chunk = Chunk { epoch, first, count: records.len() as u32, context: context.clone(), maps: Arc::from(maps) };
+    let chunk = Chunk { epoch, first, count: records.len() as u32, context: context.clone(), maps: maps.into() };
     encode_batch(&header, losses, if records.is_empty() { &[] } else { std::slice::from_ref(&chunk) })
 }
 

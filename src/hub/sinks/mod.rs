@@ -1,6 +1,6 @@
 //! Where records end up. A sink is one file here and one line in [`SINKS`].
 //!
-//! A batch is `begin`, `write` for each record, `flush`; then the ledger commits the batch's seqs together with the
+//! A batch is `begin`, `write` for each record (and `correct`, rarely), `flush`; then the ledger commits the batch's seqs together with the
 //! position that `flush` returned. Whatever a sink holds beyond the position of the ledger's last commit was never
 //! acknowledged to the broker and comes again, so `begin` drops it: that makes a record stored once. A sink with
 //! transactions of its own may keep the ledger's rows in them instead.
@@ -25,6 +25,16 @@ pub struct Stored<'a> {
     pub corrected: bool,
 }
 
+/// The true time of records that were written before it was known: `offset_ms` + `mono` for all of this boot that were
+/// made under a clock that was not synchronised and have no better time. Comes once for a boot.
+#[derive(Debug)]
+pub struct Correction<'a> {
+    pub host: &'a str,
+    pub site: &'a str,
+    pub boot: &'a str,
+    pub offset_ms: i64,
+}
+
 #[derive(Debug, thiserror::Error)]
 #[error("{what} {path}: {source}")]
 pub struct SinkError {
@@ -38,6 +48,8 @@ pub trait Sink: Send {
     /// Starts a batch behind `durable`, the position of the ledger's last commit (`None`: it has none).
     fn begin(&mut self, durable: Option<&str>, now: Now) -> Result<(), SinkError>;
     fn write(&mut self, record: &Stored<'_>) -> Result<(), SinkError>;
+    /// A sink that can change what it has written does so; another adds the correction.
+    fn correct(&mut self, correction: &Correction<'_>) -> Result<(), SinkError>;
     /// Makes the batch durable; returns the position behind it.
     fn flush(&mut self) -> Result<String, SinkError>;
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{Sink, SinkError, SinkOptions, Stored};
+use super::{Correction, Sink, SinkError, SinkOptions, Stored};
 use crate::clock::Now;
 use crate::hub::line::time_of;
 use crate::record::{Fields, RunError, Status, Tags};
@@ -83,16 +83,11 @@ impl Sink for Ndjson {
     }
 
     fn write(&mut self, record: &Stored<'_>) -> Result<(), SinkError> {
-        if self.current.is_none() {
-            self.make()?;
-        }
-        let before = self.buffer.len();
-        serde_json::to_writer(&mut self.buffer, &Row::new(record)).expect("a record is JSON, and a Vec takes all");
-        self.buffer.push(b'\n');
-        if let Some(current) = &mut self.current {
-            current.len += (self.buffer.len() - before) as u64;
-        }
-        if self.buffer.len() >= BUFFER { self.write_out() } else { Ok(()) }
+        self.line(&Row::new(record))
+    }
+
+    fn correct(&mut self, correction: &Correction<'_>) -> Result<(), SinkError> {
+        self.line(&ClockRow::new(correction))
     }
 
     fn flush(&mut self) -> Result<String, SinkError> {
@@ -111,6 +106,19 @@ impl Sink for Ndjson {
 }
 
 impl Ndjson {
+    fn line(&mut self, row: &impl Serialize) -> Result<(), SinkError> {
+        if self.current.is_none() {
+            self.make()?;
+        }
+        let before = self.buffer.len();
+        serde_json::to_writer(&mut self.buffer, row).expect("a row is JSON, and a Vec takes all");
+        self.buffer.push(b'\n');
+        if let Some(current) = &mut self.current {
+            current.len += (self.buffer.len() - before) as u64;
+        }
+        if self.buffer.len() >= BUFFER { self.write_out() } else { Ok(()) }
+    }
+
     fn write_out(&mut self) -> Result<(), SinkError> {
         let Some(current) = &mut self.current else { return Ok(()) };
         let path = self.options.dir.join(current.name.to_string());
@@ -263,7 +271,7 @@ impl std::fmt::Display for Position {
     }
 }
 
-/// One line: the fields of `tail`'s `record`, without a verdict, for all are new.
+/// One line: the fields of `tail`'s `record`, without a verdict, for all are new, and what its time rests on.
 #[derive(Serialize)]
 struct Row<'a> {
     r#type: &'static str,
@@ -284,6 +292,11 @@ struct Row<'a> {
     /// Whether `time` is better than `ts`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     corrected: bool,
+    /// What a later correction goes by; only where the clock was not synchronised.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    boot: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mono: Option<u64>,
     lane: Lane,
     topic: &'a str,
 }
@@ -306,9 +319,28 @@ impl<'a> Row<'a> {
             error: record.error.as_ref(),
             synced: envelope.synced,
             corrected,
+            boot: (!envelope.synced).then_some(envelope.boot.as_str()),
+            mono: (!envelope.synced).then_some(record.mono),
             lane: envelope.lane,
             topic,
         }
+    }
+}
+
+/// The one line that is no record: a [`Correction`].
+#[derive(Serialize)]
+struct ClockRow<'a> {
+    r#type: &'static str,
+    host: &'a str,
+    site: &'a str,
+    boot: &'a str,
+    offset: i64,
+}
+
+impl<'a> ClockRow<'a> {
+    fn new(correction: &Correction<'a>) -> Self {
+        let Correction { host, site, boot, offset_ms } = *correction;
+        Self { r#type: "clock", host, site, boot, offset: offset_ms }
     }
 }
 

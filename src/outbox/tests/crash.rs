@@ -183,22 +183,35 @@ pub(super) fn seed() -> u64 {
     seed.unwrap_or_else(|| random_epoch() % 1_000_000)
 }
 
+/// About 900 crash states each. `HOLDOVER_CRASH_SEEDS=n` asks for more.
+const SEEDS: u64 = 23;
+
 #[test]
 fn no_crash_at_any_sync_point_loses_a_record_silently() {
     let first = seed();
-    let (mut total, mut wrong) = (0, Vec::new());
-    for seed in first..first + 4 {
-        let (judged, complaints) = crash_everywhere(seed, 90, 2, false);
-        total += judged;
-        wrong.extend(complaints);
-    }
-    eprintln!("{total} crash states judged, HOLDOVER_SEED={first}");
+    let count = std::env::var("HOLDOVER_CRASH_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(SEEDS);
+    let part = |part: u64| {
+        let (mut total, mut wrong) = (0, Vec::new());
+        for seed in (first..first + count).filter(|seed| seed % 2 == part) {
+            let (judged, complaints) = crash_everywhere(seed, 90, 2, false);
+            total += judged;
+            wrong.extend(complaints);
+        }
+        (total, wrong)
+    };
+    let ((total, mut wrong), (more, others)) = std::thread::scope(|scope| {
+        let other = scope.spawn(|| part(1));
+        (part(0), other.join().expect("a panic is a failure"))
+    });
+    wrong.extend(others);
+    eprintln!("{} crash states judged, HOLDOVER_SEED={first}", total + more);
     assert!(
         wrong.is_empty(),
         "HOLDOVER_SEED={first}: {} complaints\n{}",
         wrong.len(),
         wrong[..wrong.len().min(20)].join("\n")
     );
+    assert!(total + more > count * 600, "only {} crash states from {count} seeds", total + more);
 }
 
 #[test]

@@ -12,12 +12,12 @@ fn sim() -> Options {
     Options { max_bytes: 8 << 20, segment_bytes: Some(128 << 10), ..Options::new("/outbox") }
 }
 
-fn open_on(disk: &SimDisk) -> (Outbox, Opened) {
+pub(super) fn open_on(disk: &SimDisk) -> (Outbox, Opened) {
     Outbox::open(Arc::new(disk.clone()), sim(), at(9)).unwrap()
 }
 
 /// A disk with some sealed segments and an active one, closed, and what is stored in it.
-fn filled() -> (SimDisk, Vec<Chunk>) {
+pub(super) fn filled() -> (SimDisk, Vec<Chunk>) {
     let disk = SimDisk::new();
     let (mut outbox, _) = open_on(&disk);
     let mut chunks = Vec::new();
@@ -31,7 +31,7 @@ fn filled() -> (SimDisk, Vec<Chunk>) {
 }
 
 /// Everything pending, loaded to the end; and what the outbox says is lost.
-fn read_all(outbox: &mut Outbox) -> (Vec<Chunk>, Vec<Loss>) {
+pub(super) fn read_all(outbox: &mut Outbox) -> (Vec<Chunk>, Vec<Loss>) {
     let mut chunks = Vec::new();
     for view in outbox.epochs() {
         for range in view.pending.iter() {
@@ -49,7 +49,7 @@ fn read_all(outbox: &mut Outbox) -> (Vec<Chunk>, Vec<Loss>) {
 }
 
 /// Every stored chunk came back the same or is declared, nothing else came back.
-fn check(stored: &[Chunk], outbox: &mut Outbox) -> (usize, u64) {
+pub(super) fn check(stored: &[Chunk], outbox: &mut Outbox) -> (usize, u64) {
     let (found, losses) = read_all(outbox);
     for chunk in &found {
         assert!(stored.contains(chunk), "seqs {:?} of epoch {} are not what was stored", chunk.seqs(), chunk.epoch);

@@ -9,6 +9,8 @@ mod damage;
 mod full;
 mod inspecting;
 mod model;
+mod proven;
+mod quarantine;
 mod writing;
 
 use std::path::Path;

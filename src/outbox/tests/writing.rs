@@ -13,6 +13,8 @@ use crate::clock;
 use crate::wire::Chunk;
 
 const WINDOW: Duration = Duration::from_millis(50);
+/// Another run is expected at any time.
+const SOON: Option<Duration> = Some(Duration::ZERO);
 /// Nothing waits this long when all is well.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -42,6 +44,12 @@ async fn until<T>(events: &mut Receiver<Event>, mut pick: impl FnMut(Event) -> O
     .expect("in time")
 }
 
+/// As the loop does with the only run of a turn.
+fn store(handle: &Handle, run: Run) {
+    assert!(handle.append(run, clock::now().mono));
+    handle.commit(SOON);
+}
+
 fn appended(event: Event) -> Option<Vec<Chunk>> {
     if let Event::Appended { chunks, .. } = event { Some(chunks) } else { None }
 }
@@ -57,6 +65,7 @@ fn runs_within_the_window_share_one_commit_and_are_witnessed_first() {
         let before = disk.world().syncs;
         for _ in 0..10 {
             assert!(handle.append(run(2, 50), clock::now().mono));
+            handle.commit(SOON);
         }
         let mut firsts = Vec::new();
         while firsts.len() < 10 {
@@ -66,6 +75,26 @@ fn runs_within_the_window_share_one_commit_and_are_witnessed_first() {
         }
         assert_eq!(firsts, (0..10).map(|i| 1 + 2 * i).collect::<Vec<_>>());
         assert!(disk.world().syncs - before <= 6, "{} syncs", disk.world().syncs - before);
+        assert!(handle.shutdown(events, PATIENCE).await);
+    });
+}
+
+#[test]
+fn nothing_waits_for_the_end_of_a_window_in_which_no_other_run_is_expected() {
+    runtime().block_on(async {
+        let window = Duration::from_secs(3600);
+        let opening = writer::open(Arc::new(SimDisk::new()), options(), clock::now()).unwrap();
+        let (handle, mut events) = opening.spawn(window, None).unwrap();
+        // The first waits for the second; after that, none is expected at all, or only later.
+        store(&handle, run(1, 50));
+        for next in [None, Some(clock::now().mono + 2 * window)] {
+            assert!(handle.append(run(1, 50), clock::now().mono));
+            handle.commit(next);
+        }
+        let mut stored = 0;
+        while stored < 3 {
+            stored += until(&mut events, appended).await.len();
+        }
         assert!(handle.shutdown(events, PATIENCE).await);
     });
 }
@@ -126,7 +155,7 @@ fn loads_are_answered_with_what_was_stored_and_settling_lasts() {
     runtime().block_on(async {
         let disk = SimDisk::new();
         let (handle, mut events) = start(&disk, None);
-        handle.append(run(3, 50), clock::now().mono);
+        store(&handle, run(3, 50));
         let chunks = until(&mut events, appended).await;
         let epoch = chunks[0].epoch;
         assert!(handle.load(epoch, 2..=3, 10_000));
@@ -152,10 +181,10 @@ fn a_disk_that_fails_for_a_while_costs_nothing_and_is_reported() {
     runtime().block_on(async {
         let disk = SimDisk::new();
         let (handle, mut events) = start(&disk, None);
-        handle.append(run(1, 50), clock::now().mono);
+        store(&handle, run(1, 50));
         until(&mut events, appended).await;
         disk.fail(0, u64::MAX, std::io::ErrorKind::Other);
-        handle.append(run(1, 50), clock::now().mono);
+        store(&handle, run(1, 50));
         until(&mut events, |e| if let Event::Problem(line) = e { Some(line) } else { None }).await;
         disk.world().failure = None;
         let mut recovered = false;
@@ -176,7 +205,7 @@ fn a_shutdown_tries_the_disk_once_more_without_waiting_for_its_turn() {
         let disk = SimDisk::new();
         let (handle, mut events) = start(&disk, None);
         disk.world().capacity = Some(0);
-        assert!(handle.append(run(3, 50), clock::now().mono));
+        store(&handle, run(3, 50));
         until(&mut events, |event| matches!(event, Event::Problem(_)).then_some(())).await;
         disk.world().capacity = None;
         assert!(handle.shutdown(events, PATIENCE).await);
@@ -194,7 +223,7 @@ fn a_directory_that_cannot_be_used_is_opened_when_it_can() {
         assert!(opening.found().problems[0].contains("/outbox"), "{:?}", opening.found());
         assert!(opening.stats().broken.is_some());
         let (handle, mut events) = opening.spawn(WINDOW, None).unwrap();
-        handle.append(run(2, 50), clock::now().mono);
+        store(&handle, run(2, 50));
         let mut opened = None;
         let chunks = until(&mut events, |e| match e {
             Event::Opened(found) => {
@@ -219,9 +248,9 @@ fn a_panic_of_the_thread_closes_the_channel() {
             assert!(calls.fetch_add(1, Ordering::Relaxed) == 0, "planted");
         });
         let (handle, mut events) = start(&disk, Some(witness));
-        handle.append(run(1, 1), clock::now().mono);
+        store(&handle, run(1, 1));
         until(&mut events, appended).await;
-        handle.append(run(1, 1), clock::now().mono);
+        store(&handle, run(1, 1));
         let ended = tokio::time::timeout(PATIENCE, async { while events.recv().await.is_some() {} }).await;
         assert!(ended.is_ok());
         assert!(!handle.shutdown(events, PATIENCE).await, "an end by panic is not orderly");

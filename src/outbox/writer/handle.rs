@@ -34,6 +34,10 @@ pub(super) struct Inbox {
     pub(super) bytes: usize,
     /// When the oldest of `runs` came (monotonic).
     pub(super) since: Option<Duration>,
+    /// `since` is new to the thread.
+    fresh: bool,
+    /// No further run is expected within the window.
+    pub(super) complete: bool,
     /// Points that did not fit.
     pub(super) overflow: u64,
     pub(super) overflow_times: Times,
@@ -65,12 +69,13 @@ impl Shared {
 /// The loop's end. Nothing here blocks.
 pub struct Handle {
     pub(super) shared: Arc<Shared>,
+    pub(super) window: Duration,
     pub(super) thread: Option<JoinHandle<()>>,
 }
 
 impl Handle {
-    /// Hands a run over to be committed within the window after `now` (monotonic). When memory is full the run is
-    /// counted as a `memory` loss, which gets its seqs with the next commit. Returns whether it was taken.
+    /// Hands a run over at `now` (monotonic); the thread learns of it by [`Handle::commit`]. When memory is full the run is counted as a
+    /// `memory` loss, which gets its seqs with the next commit. Returns whether it was taken.
     pub fn append(&self, run: Run, now: Duration) -> bool {
         let size = estimate(&run);
         let mut inbox = self.shared.inbox();
@@ -83,16 +88,25 @@ impl Handle {
         }
         inbox.bytes += size;
         inbox.runs.push_back((run, size));
-        let first = inbox.since.is_none();
-        if first {
+        if inbox.since.is_none() {
             inbox.since = Some(now);
-        }
-        drop(inbox);
-        // One wake-up per window: the thread then knows when to commit.
-        if first {
-            self.shared.wake.notify_one();
+            inbox.fresh = true;
         }
         true
+    }
+
+    /// Has the runs that were handed over committed: when the window of the oldest is over, or at once if no other
+    /// run is expected before that. `next` is when one is (monotonic). At most two wake-ups a commit, mostly one.
+    pub fn commit(&self, next: Option<Duration>) {
+        let mut inbox = self.shared.inbox();
+        let Some(since) = inbox.since else { return };
+        let complete = next.is_none_or(|next| next > since + self.window);
+        let news = std::mem::take(&mut inbox.fresh) || complete && !inbox.complete;
+        inbox.complete |= complete;
+        drop(inbox);
+        if news {
+            self.shared.wake.notify_one();
+        }
     }
 
     /// Asks for records, see [`Outbox::load`]; the answer is an [`Event::Loaded`]. False when 8 are waiting already.

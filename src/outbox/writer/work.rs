@@ -119,8 +119,8 @@ impl Writer {
     /// What there is to do now, or when there will be something if nothing comes before.
     pub(super) fn due(&mut self, inbox: &mut Inbox, now: Duration) -> Result<Work, Duration> {
         let commit = inbox.since.filter(|_| !inbox.runs.is_empty()).map(|since| {
-            let full = inbox.bytes >= MAX_COMMIT;
-            (if full { now } else { since + self.window }).max(self.not_before)
+            let now_or_later = if inbox.complete || inbox.bytes >= MAX_COMMIT { now } else { since + self.window };
+            now_or_later.max(self.not_before)
         });
         let urgent =
             !inbox.loads.is_empty() || !inbox.quarantines.is_empty() || inbox.flush || inbox.stop || self.redrawing;
@@ -177,6 +177,7 @@ impl Writer {
         }
         if committing {
             inbox.since = (!inbox.runs.is_empty()).then_some(now);
+            inbox.complete &= !inbox.runs.is_empty();
         }
         work
     }
@@ -304,7 +305,13 @@ impl Writer {
             (self.tell)(Event::Lost(losses));
         }
         match failed {
-            None => (self.tell)(Event::Loaded { epoch, range, chunks }),
+            None => {
+                let (last, bytes) = (chunks.last().map(Chunk::last), chunks.iter().map(|c| c.maps.len()).sum());
+                (self.tell)(Event::Loaded { epoch, range, chunks });
+                if let Some((outbox, last)) = self.opening.outbox.as_mut().zip(last) {
+                    outbox.look_ahead(epoch, last, bytes);
+                }
+            }
             Some(why) => {
                 (self.tell)(Event::Problem(format!("records cannot be read back: {why}; trying again")));
                 self.reloads.push(Load { epoch, range, max_bytes, at: now.mono + RELOAD });

@@ -49,7 +49,8 @@ fn data(envelope: Envelope) -> Item {
 }
 
 fn loss(epoch: u64, from: u64, to: Option<u64>) -> Loss {
-    Loss { epoch, from, to, count: 0, reason: LossReason::Quota, t0: 0, t1: 0 }
+    let count = to.map_or(0, |to| to - from + 1);
+    Loss { epoch, from, to, count, reason: LossReason::Quota, t0: 0, t1: 0 }
 }
 
 fn status(next_seq: u64, pending: &[(u64, u64)]) -> Status {
@@ -119,7 +120,17 @@ impl Stage {
     }
 
     fn seqs(&self) -> Vec<u64> {
-        self.lines().iter().map(|line| line["seq"].as_u64().unwrap()).collect()
+        self.lines().iter().filter(|line| line["type"] == "record").map(|line| line["seq"].as_u64().unwrap()).collect()
+    }
+
+    /// (seq, time by the line, whether it is corrected) in the order of the files; a correction has seq 0.
+    fn times(&self) -> Vec<(u64, i64, bool)> {
+        let ms = |text: &serde_json::Value| text.as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_millisecond();
+        let told = |line: &serde_json::Value| match line["type"].as_str().unwrap() {
+            "clock" => (0, line["offset"].as_i64().unwrap(), true),
+            _ => (line["seq"].as_u64().unwrap(), ms(&line["time"]), line["corrected"] == true),
+        };
+        self.lines().iter().map(told).collect()
     }
 }
 
@@ -151,6 +162,11 @@ impl Sink for Failing<'_> {
 
     fn write(&mut self, record: &Stored<'_>) -> Result<(), SinkError> {
         self.sink.write(record)?;
+        self.step()
+    }
+
+    fn correct(&mut self, correction: &Correction<'_>) -> Result<(), SinkError> {
+        self.sink.correct(correction)?;
         self.step()
     }
 
@@ -241,46 +257,116 @@ fn declared_losses_carry_the_acknowledgement_over() {
     let acks = stage.commit(vec![data(losing)]).acks;
     let upto: Vec<_> = acks.iter().map(|ack| (ack.ack.epoch, ack.ack.upto)).collect();
     assert_eq!(upto, [(7, 8), (8, 0), (9, 0)]);
+    // One that names more than it counts excuses absence; the host may still have some of them.
+    let mut merged = envelope(9, []);
+    merged.losses = vec![Loss { count: 1, ..loss(7, 9, Some(11)) }];
+    stage.commit(vec![data(merged)]);
+    let acks = stage.commit(vec![data(envelope(7, 12..=13))]).acks;
+    assert_eq!((acks[0].ack.upto, &acks[0].ack.ranges), (8, &vec![[12, 13]]));
     // A loss excuses absence and never overrides presence.
     assert_eq!(stage.commit(vec![data(envelope(7, 4..=4))]).stored, 1);
-    assert_eq!(stage.seqs(), [1, 2, 3, 6, 7, 8, 4]);
+    assert_eq!(stage.seqs(), [1, 2, 3, 6, 7, 8, 12, 13, 4]);
+}
+
+/// Made under a clock that said 1970-01-01T00:00:01.
+fn unsynced(seqs: RangeInclusive<u64>, anchor: Option<[i64; 2]>) -> Envelope {
+    Envelope { synced: false, anchor, ..envelope(7, seqs) }
 }
 
 #[test]
 fn times_made_under_a_wrong_clock_are_corrected_once_and_stay_so() {
     let mut stage = Stage::new();
-    let unsynced =
-        |seqs: std::ops::RangeInclusive<u64>, anchor| Envelope { synced: false, anchor, ..envelope(7, seqs) };
+    stage.commit(vec![data(unsynced(1..=1, None))]);
     stage.commit(vec![
-        data(unsynced(1..=1, None)),
-        data(unsynced(2..=2, Some([1_000, WALL]))),
-        data(unsynced(3..=3, Some([2_000, WALL + 1_500]))),
+        data(unsynced(2..=2, None)),
+        data(unsynced(3..=3, Some([1_000, WALL]))),
+        data(unsynced(4..=4, Some([2_000, WALL + 1_500]))),
     ]);
     let mut stage = stage.restart();
-    stage.commit(vec![data(unsynced(4..=4, Some([9_000, WALL + 99_000]))), data(unsynced(5..=5, None))]);
-    let mut other_boot = unsynced(6..=6, Some([0, WALL]));
+    stage.commit(vec![data(unsynced(5..=5, Some([9_000, WALL + 9_900]))), data(unsynced(6..=6, None))]);
+    let mut other_boot = unsynced(7..=7, Some([0, WALL]));
     other_boot.boot = "boot-2".to_owned();
-    stage.commit(vec![data(other_boot), data(envelope(7, 7..=7))]);
-    let time = |ms: i64| crate::hub::line::time_of(ms).unwrap();
-    let told: Vec<_> = stage
-        .lines()
-        .iter()
-        .map(|line| {
-            (line["time"].as_str().unwrap().to_owned(), line["corrected"] == true, line["ts"].as_i64().unwrap())
-        })
-        .collect();
-    let right = |seq: i64| (time(WALL - 1_000 + seq * 10), true, 1000);
-    let flagged = || (time(1000), false, 1000);
-    assert_eq!(told, [flagged(), right(2), right(3), right(4), right(5), (time(WALL + 60), true, 1000), flagged()]);
+    stage.commit(vec![data(other_boot), data(envelope(7, 8..=8))]);
+    let right = |seq: u64| (seq, WALL - 1_000 + seq as i64 * 10, true);
+    let told = stage.times();
+    assert_eq!(told[..2], [(1, 1_000, false), (0, WALL - 1_000, true)], "as it came, and what puts it right");
+    assert_eq!(told[2..7], [right(2), right(3), right(4), right(5), right(6)]);
+    assert_eq!(told[7..], [(7, WALL + 70, true), (8, 1_000, false)]);
+    let first = &stage.lines()[0];
+    assert_eq!(
+        (first["boot"].as_str(), first["mono"].as_u64(), first["ts"].as_i64()),
+        (Some("boot-1"), Some(10), Some(1_000))
+    );
 }
 
 #[test]
-fn hostile_anchors_do_not_overflow() {
+fn an_anchor_that_comes_with_records_of_a_right_clock_serves_the_others() {
     let mut stage = Stage::new();
-    let mut hostile = Envelope { synced: false, anchor: Some([i64::MIN, i64::MAX]), ..envelope(7, 1..=1) };
-    hostile.records[0].mono = u64::MAX;
-    stage.commit(vec![data(hostile)]);
-    assert_eq!(stage.lines()[0]["corrected"], serde_json::Value::Null);
+    stage.commit(vec![data(Envelope { anchor: Some([1_000, WALL]), ..envelope(7, 5..=6) })]);
+    stage.commit(vec![data(unsynced(1..=1, None))]);
+    assert_eq!(stage.times(), [(5, 1_000, false), (6, 1_000, false), (1, WALL - 990, true)]);
+}
+
+#[test]
+fn a_boot_that_was_never_synchronised_is_flagged() {
+    let mut stage = Stage::new();
+    stage.commit(vec![data(unsynced(1..=2, None))]);
+    let next = Envelope { boot: "boot-2".to_owned(), anchor: Some([1_000, WALL]), ..envelope(7, 3..=3) };
+    stage.commit(vec![data(next)]);
+    stage.commit(vec![data(unsynced(4..=4, None))]);
+    assert_eq!(stage.times().iter().map(|(seq, ..)| *seq).collect::<Vec<_>>(), [1, 2, 3, 4], "and nothing is told");
+    assert!(stage.lines().iter().filter(|line| line["boot"] == "boot-1").all(|line| line["synced"] == false));
+    assert!(stage.times().iter().all(|(.., corrected)| !corrected));
+}
+
+#[test]
+fn what_the_ledger_forgot_is_stored_again_with_the_same_time() {
+    let mut stage = Stage::new();
+    stage.commit(vec![data(unsynced(1..=3, None))]);
+    stage.commit(vec![data(unsynced(4..=6, Some([1_000, WALL])))]);
+    let mut draft = stage.ledger.draft().unwrap();
+    draft.remove("edge-01", 7);
+    let position = stage.sink.flush().unwrap();
+    draft.commit(&position).unwrap();
+    let mut stage = stage.restart();
+    stage.commit(vec![data(unsynced(1..=6, Some([5_000, WALL + 4_500])))]);
+    let (mut first, again) = (stage.times(), stage.times().split_off(7));
+    first.truncate(7);
+    first.retain(|(seq, ..)| *seq != 0);
+    assert_eq!(first.len(), 6);
+    assert_eq!(first, again);
+}
+
+#[test]
+fn a_correction_is_told_once_whatever_fails() {
+    for crash in [false, true] {
+        for failing_at in 1..=5 {
+            let mut stage = Stage::new();
+            stage.commit(vec![data(unsynced(1..=1, None))]);
+            let batch = |wall| Batch { items: vec![data(unsynced(2..=2, Some([1_000, wall])))] };
+            let mut failing = Failing { sink: stage.sink.as_mut(), left: failing_at };
+            let failed = commit(&batch(WALL), &mut stage.ledger, &mut failing, now()).is_err();
+            assert_eq!(failed, failing_at <= 4, "begin, correction, record, flush");
+            if crash {
+                stage = stage.restart();
+            }
+            // It comes again with another anchor: what was not committed was not chosen.
+            commit(&batch(WALL + 5), &mut stage.ledger, stage.sink.as_mut(), now()).unwrap();
+            let offset = WALL - 1_000 + if failed { 5 } else { 0 };
+            assert_eq!(stage.times(), [(1, 1_000, false), (0, offset, true), (2, offset + 20, true)]);
+        }
+    }
+}
+
+#[test]
+fn hostile_anchors_are_not_used() {
+    let mut stage = Stage::new();
+    for (seq, anchor) in [(1, [i64::MIN, i64::MAX]), (2, [0, WALL + 10 * 366 * 86_400_000]), (3, [WALL, WALL])] {
+        let mut hostile = unsynced(seq..=seq, Some(anchor));
+        hostile.records[0].mono = u64::MAX;
+        stage.commit(vec![data(hostile)]);
+    }
+    assert_eq!(stage.times(), [(1, 1_000, false), (2, 1_000, false), (3, 1_000, false)]);
 }
 
 #[test]

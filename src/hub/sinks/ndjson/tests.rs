@@ -67,6 +67,20 @@ fn a_line_is_what_tail_calls_a_record() {
 }
 
 #[test]
+fn a_correction_is_a_line_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sink = open(&options(dir.path())).unwrap();
+    let committed = batch(sink.as_mut(), None, 1..=1, now(0));
+    sink.begin(Some(&committed), now(1)).unwrap();
+    sink.correct(&Correction { host: "edge-01", site: "lab", boot: "b", offset_ms: 1_790_000_000_000 }).unwrap();
+    let committed = sink.flush().unwrap();
+    let file = dir.path().join(committed.split(' ').next().unwrap());
+    let text = std::fs::read_to_string(file).unwrap();
+    let line = "{\"type\":\"clock\",\"host\":\"edge-01\",\"site\":\"lab\",\"boot\":\"b\",\"offset\":1790000000000}";
+    assert_eq!(text.lines().last(), Some(line));
+}
+
+#[test]
 fn what_the_ledger_does_not_vouch_for_is_dropped_also_when_it_is_torn() {
     let dir = tempfile::tempdir().unwrap();
     let mut sink = open(&options(dir.path())).unwrap();

@@ -1,0 +1,199 @@
+//! Honest time (P10): agents whose clocks are wrong connect all the same, and the hub puts their times right once.
+//!
+//! All run on this host, so a record's true time is known: its `mono` and the difference of this host's clocks.
+
+use std::time::Duration;
+
+use holdover::clock;
+use holdover::uplink::transport::tls::RELEASED_S;
+use serde_json::Value as Json;
+
+use crate::support::agent::{Agent, burst};
+use crate::support::clock::WallClock;
+use crate::support::hub::{Hub, Stored};
+use crate::support::lab::Lab;
+use crate::support::mosquitto::Mosquitto;
+use crate::support::{PATIENCE, pass_time, wait_until};
+
+const DAY: i64 = 86_400;
+const YEAR: i64 = 365 * DAY;
+/// Anchors are rounded to a millisecond, and the clock of this host may be slewed while we look.
+const TOLERANCE_MS: i64 = 1_000;
+/// An agent asks the time service at most so often.
+const ASKED_EVERY: Duration = Duration::from_secs(10);
+
+struct Host {
+    name: &'static str,
+    agent: Agent,
+    clock: WallClock,
+}
+
+impl Host {
+    fn new(lab: &Lab, broker: &Mosquitto, name: &'static str, seconds: i64) -> Host {
+        let mut agent = Agent::new(lab, name, broker.port);
+        agent.setup.collectors = burst(agent.dir(), "a", 5, 10) + &burst(agent.dir(), "b", 5, 10);
+        let clock = WallClock::of(&mut agent, seconds);
+        agent.up();
+        Host { name, agent, clock }
+    }
+
+    fn lines<'a>(&self, stored: &'a Stored) -> Vec<&'a Json> {
+        let own = stored.records.iter().filter(|((host, _), _)| host == self.name);
+        own.flat_map(|(_, lines)| lines).collect()
+    }
+
+    /// The lines that tell how to correct records that were stored before.
+    fn corrections<'a>(&self, stored: &'a Stored) -> Vec<&'a Json> {
+        stored.corrections.iter().filter(|line| line["host"] == self.name).collect()
+    }
+
+    /// All that it has committed is stored.
+    fn wait_until_stored(&mut self, hub: &mut Hub) {
+        self.agent.update_commits();
+        let mut absent: Vec<_> = self.agent.runs.iter().flat_map(|run| run.list.iter().map(|(key, _)| *key)).collect();
+        wait_until(&format!("all records of {} to be stored", self.name), PATIENCE, || {
+            hub.check();
+            let stored = hub.stored();
+            absent.retain(|key| !stored.has(self.name, *key));
+            if !absent.is_empty() {
+                pass_time(Duration::from_millis(200));
+            }
+            absent.is_empty()
+        });
+    }
+}
+
+fn corrected(line: &Json) -> bool {
+    line["corrected"] == true
+}
+
+fn ms(line: &Json) -> i64 {
+    let time = line["time"].as_str().expect("a time");
+    time.parse::<jiff::Timestamp>().expect("RFC 3339").as_millisecond()
+}
+
+/// When the record of a line was truly made.
+fn truth(line: &Json) -> i64 {
+    let now = clock::now();
+    line["mono"].as_i64().expect("unsynced records carry it") + now.wall_ms - now.boot_ms() as i64
+}
+
+fn assert_off_by(line: &Json, seconds: i64) {
+    let off = line["ts"].as_i64().expect("a time") - truth(line) - seconds * 1000;
+    assert!(off.abs() < TOLERANCE_MS, "{off} ms beside what the clock was set to: {line}");
+    assert_eq!(line["synced"], false, "{line}");
+}
+
+fn assert_right(time_ms: i64, line: &Json) {
+    let off = time_ms - truth(line);
+    assert!(off.abs() < TOLERANCE_MS, "off by {off} ms: {line}");
+}
+
+/// Every record made under a wrong clock has its true time, by itself or by the one correction.
+fn assert_put_right(host: &Host, stored: &Stored) {
+    let lines = host.lines(stored);
+    let unsynced = lines.iter().copied().filter(|line| line["synced"] == false);
+    let (mended, as_came): (Vec<&Json>, Vec<&Json>) = unsynced.partition(|line| corrected(line));
+    assert!(mended.len() >= 10, "only {} of {} records were corrected", mended.len(), lines.len());
+    mended.iter().for_each(|line| assert_right(ms(line), line));
+    let corrections = host.corrections(stored);
+    assert_eq!(corrections.len(), usize::from(!as_came.is_empty()), "told once, and only when needed");
+    for (line, correction) in as_came.iter().zip(corrections.iter().cycle()) {
+        assert_eq!(line["boot"], correction["boot"]);
+        let offset = correction["offset"].as_i64().expect("a number");
+        assert_right(offset + line["mono"].as_i64().expect("a number"), line);
+    }
+    for pair in mended.windows(2) {
+        assert!(ms(pair[0]) <= ms(pair[1]) + TOLERANCE_MS, "{} is before {}", pair[1], pair[0]);
+    }
+    let now = clock::now().wall_ms;
+    let right = lines.iter().filter(|line| line["synced"] == true).map(|line| now - ms(line));
+    assert!(right.clone().count() >= 10 && right.clone().all(|age| (0..YEAR * 1000).contains(&age)));
+    eprintln!("{}: {} records, {} corrected, {} as they came", host.name, lines.len(), mended.len(), as_came.len());
+}
+
+/// A board without a clock, one seven days behind that is stepped twice while it runs, one ten years ahead, and one
+/// that is rebooted before anybody has told it the time.
+#[test]
+fn wrong_clocks_are_put_right_once_at_the_hub() {
+    // Certificates that began before this version was released, as far as a board in 1970 can tell.
+    let age = clock::now().wall_ms / 1000 - RELEASED_S + DAY;
+    let lab = Lab::aged(Duration::from_secs(age as u64));
+    let mut broker = Mosquitto::start(&lab, "broker");
+    let mut hub = Hub::new(&lab, broker.port);
+    hub.up();
+    hub.listening(1);
+    let since_1970 = clock::now().wall_ms / 1000 - 20;
+    let mut none = Host::new(&lab, &broker, "edge-1970", -since_1970);
+    let mut slow = Host::new(&lab, &broker, "edge-slow", -7 * DAY);
+    let mut fast = Host::new(&lab, &broker, "edge-fast", 10 * YEAR);
+    let mut lost = Host::new(&lab, &broker, "edge-lost", -3 * YEAR);
+
+    // Connected while the time is wrong: stored as it came, and flagged. For the one in the future the certificates
+    // are over: it collects, and waits.
+    fast.agent.wait_for_log("expired");
+    for (host, seconds) in [(&none, -since_1970), (&slow, -7 * DAY), (&lost, -3 * YEAR)] {
+        wait_until(&format!("records of {}", host.name), PATIENCE, || host.lines(&hub.stored()).len() >= 10);
+        for line in host.lines(&hub.stored()) {
+            assert_off_by(line, seconds);
+            assert!(!corrected(line), "nobody knows better yet: {line}");
+        }
+    }
+    assert!(fast.lines(&hub.stored()).is_empty());
+
+    // An outage; clocks are stepped; then one host loses its power and the others learn the time.
+    broker.stop();
+    for seconds in [3 * DAY, -8 * DAY] {
+        slow.clock.set(seconds);
+        slow.agent.wait_for_more(20);
+    }
+    [&mut none, &mut fast, &mut lost].into_iter().for_each(|host| host.agent.wait_for_more(20));
+    lost.agent.kill();
+    lost.clock.reboot(&mut lost.agent, "2a2a2a2a-0000-4000-8000-2a2a2a2a2a2a");
+    lost.agent.up();
+    lost.agent.wait_for_more(1);
+    // This one ends in good order and saves its time, which is ten years ahead of what it starts with.
+    fast.agent.down();
+    fast.clock.set(0);
+    fast.agent.up();
+    fast.agent.wait_for_more(1);
+    [&none, &slow, &fast, &lost].into_iter().for_each(|host| host.clock.synchronise(&host.agent));
+    pass_time(ASKED_EVERY);
+    [&mut none, &mut slow, &mut fast, &mut lost].into_iter().for_each(|host| host.agent.wait_for_more(30));
+
+    broker.up();
+    for host in [&mut none, &mut slow, &mut fast, &mut lost] {
+        host.wait_until_stored(&mut hub);
+        host.agent.down();
+    }
+    hub.kill();
+    hub.up();
+    wait_until("a hub that knows of no gap", PATIENCE, || hub.output(&["gaps"]).status.code() == Some(0));
+    hub.down();
+    let stored = hub.stored();
+    assert!(stored.twice().is_empty());
+    [&none, &slow, &fast].into_iter().for_each(|host| assert_put_right(host, &stored));
+    assert!(fast.corrections(&stored).is_empty(), "nothing was stored before its time was known");
+    let far = |line: &Json| (line["ts"].as_i64().expect("a number") - truth(line)) / 1000 / DAY;
+    let steps: std::collections::BTreeSet<_> =
+        slow.lines(&stored).into_iter().filter(|line| line["synced"] == false).map(far).collect();
+    assert!(
+        [-8, -7, 3].iter().all(|days| steps.contains(days) || steps.contains(&(days - days.signum()))),
+        "{steps:?}"
+    );
+    assert_boots_apart(&lost, &stored);
+}
+
+/// A boot that never learnt the time stays flagged, whatever the next one knows.
+fn assert_boots_apart(host: &Host, stored: &Stored) {
+    let own = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("a boot id");
+    let of_first = |line: &&&Json| line["boot"] == own.trim();
+    let lines = host.lines(stored);
+    assert!(lines.iter().filter(of_first).count() >= 30);
+    for line in lines.iter().filter(of_first) {
+        assert!(!corrected(line), "nothing is known of that boot: {line}");
+        assert_off_by(line, -3 * YEAR);
+    }
+    assert!(host.corrections(stored).iter().all(|line| line["boot"] != own.trim()));
+    assert!(lines.iter().any(|line| line["synced"] == true));
+}
