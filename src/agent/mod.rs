@@ -7,6 +7,7 @@ mod alarm;
 mod collecting;
 mod delivery;
 mod ipc;
+pub mod relay;
 mod report;
 mod service;
 mod setup;
@@ -101,7 +102,7 @@ impl Agent {
         self.report.recorded(&run);
         let (collector, points) = (run.collector.clone(), run.points.len());
         // What memory cannot hold is counted by the writer and becomes a declared loss.
-        if self.outbox.append(run) {
+        if self.outbox.append(run, clock::now().mono) {
             self.unstored += 1;
         } else {
             self.report.refused(&collector, points, clock::now().mono);
@@ -172,19 +173,12 @@ impl Agent {
         let now = clock::now();
         self.report.outbox(&event, now);
         match event {
-            Event::Appended { collector, chunks, .. } => {
-                self.unstored = self.unstored.saturating_sub(1);
-                self.delivery.handle(Input::Appended { collector, chunks }, now);
-            }
-            Event::Loaded { epoch, range, chunks } => self.delivery.handle(Input::Loaded { epoch, range, chunks }, now),
-            Event::Redrawn(chunks) => self.delivery.handle(Input::Redrawn(chunks), now),
-            Event::Lost(losses) => self.delivery.handle(Input::Lost(losses), now),
-            Event::Opened(found) => {
-                self.opened();
-                let (epochs, hub) = (setup::epoch_views(&found), setup::hub_memory(&found));
-                self.delivery.handle(Input::Opened { epochs, losses: found.losses, hub }, now);
-            }
-            Event::Problem(_) | Event::Recovered | Event::Stats(_) => {}
+            Event::Appended { .. } => self.unstored = self.unstored.saturating_sub(1),
+            Event::Opened(_) => self.opened(),
+            _ => {}
+        }
+        if let Some(input) = relay::to_uplink(event) {
+            self.delivery.handle(input, now);
         }
     }
 

@@ -10,6 +10,7 @@ use super::alarm::Alarm;
 use super::collecting::{Collecting, Source};
 use super::delivery::{Broker, Delivery};
 use super::ipc::StatusSocket;
+use super::relay;
 use super::report::Report;
 use super::service::ServiceManager;
 use super::witness::{self, Witness};
@@ -100,8 +101,9 @@ pub fn start(config: &Config, config_hash: &str, root: HostRoot, rng_seed: u64) 
     let opening = writer::open(Arc::new(FileDisk), outbox_options(config, &identity), now)?;
     let found = opening.found().clone();
     let meta = encode_payload(&meta(config, &identity, &root, config_hash));
-    let settings = uplink::Settings { hub: hub_memory(&found), ..uplink_settings(config, &identity, topics, meta) };
-    let uplink = Uplink::new(settings, epoch_views(&found), found.losses.clone(), rng_seed);
+    let settings =
+        uplink::Settings { hub: relay::hub_memory(&found), ..uplink_settings(config, &identity, topics, meta) };
+    let uplink = Uplink::new(settings, relay::epoch_views(&found), found.losses.clone(), rng_seed);
     announce(config, &identity, &found, &uplink);
     let mut report = Report::new(config.outbox.dir.clone(), now, opening.stats());
     report.found(&found.problems);
@@ -259,21 +261,6 @@ pub fn change_outbox<T>(
 pub fn forget_hub(store: &mut outbox::Outbox, now: Now) -> Result<(), String> {
     store.set_note(HubMemory::NOTE, HubMemory::FORGOTTEN);
     store.save(now)
-}
-
-/// What the outbox remembers of hubs.
-pub(super) fn hub_memory(opened: &outbox::Opened) -> HubMemory {
-    HubMemory::from_note(opened.notes.get(HubMemory::NOTE).map(String::as_str))
-}
-
-pub(super) fn epoch_views(opened: &outbox::Opened) -> Vec<uplink::EpochView> {
-    let view = |e: &outbox::EpochView| uplink::EpochView {
-        epoch: e.epoch,
-        pending: e.pending.clone(),
-        next_seq: e.next,
-        in_doubt: e.in_doubt,
-    };
-    opened.epochs.iter().map(view).collect()
 }
 
 /// The certificate files of a configuration.

@@ -65,9 +65,12 @@ impl Ledger {
         fresh
     }
 
-    /// Of `range`, what was held is quarantined; returns exactly that.
+    /// Of `range`, what was held is quarantined, and what was settled too: only what somebody asks for again is sent
+    /// again, and now has to be declared. Returns exactly that.
     pub(super) fn quarantine(&mut self, range: RangeInclusive<u64>) -> RangeSet {
-        let fresh = RangeSet::from_iter(self.done.missing_within(range));
+        let mut fresh = RangeSet::from_iter(self.done.missing_within(range.clone()));
+        self.settled.within(range.clone()).for_each(|settled| fresh.insert(settled));
+        self.settled.remove(range);
         self.quarantined.union(&fresh);
         self.done.union(&fresh);
         let forgotten = self.quarantined.forget_smallest(MAX_QUARANTINED);

@@ -234,11 +234,16 @@ impl Outbox {
                     self.save_or_say(now);
                 }
             }
-            self.bound_aside();
-            self.survey();
-            self.make_room(0);
+            self.keep_within_bounds();
         }
         self.take_losses()
+    }
+
+    /// By a look at the whole directory: something was put there that no commit accounts for.
+    pub(super) fn keep_within_bounds(&mut self) {
+        self.bound_aside();
+        self.survey();
+        self.make_room(0);
     }
 
     fn retry(&mut self, now: Now) {

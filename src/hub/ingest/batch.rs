@@ -3,7 +3,7 @@
 use crate::wire::{Envelope, Status};
 
 #[derive(Debug)]
-pub(super) enum Item {
+pub enum Item {
     Data {
         envelope: Envelope,
         topic: String,
@@ -20,6 +20,6 @@ pub(super) enum Item {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Batch {
+pub struct Batch {
     pub items: Vec<Item>,
 }
