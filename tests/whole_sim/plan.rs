@@ -26,6 +26,8 @@ pub struct Plan {
     pub periods: Vec<Option<Duration>>,
     /// Bytes in a record, at most, for most records.
     fat: u64,
+    /// Points of a run, at most.
+    pub points: u64,
     pub synced: bool,
     /// The broker takes packets of any size.
     pub any_size: bool,
@@ -66,9 +68,11 @@ fn settings(rng: &mut Rng) -> Settings {
 
 fn options(rng: &mut Rng) -> Options {
     let (minted, run) = (AtomicU64::new(1), rng.below(1 << 40));
+    let (max_bytes, segment_bytes) =
+        [(512 << 10, 64 << 10), (768 << 10, 64 << 10), (4 << 20, 64 << 10), (4 << 20, 1 << 20)][rng.below(4) as usize];
     Options {
-        max_bytes: [512 << 10, 768 << 10, 4 << 20][rng.below(3) as usize],
-        segment_bytes: Some(64 << 10),
+        max_bytes,
+        segment_bytes: Some(segment_bytes),
         drop: if rng.below(4) == 0 { DropPolicy::DropNewest } else { DropPolicy::DropOldest },
         fingerprint: "board-0".to_owned(),
         save_every: Duration::from_secs(2 + rng.below(60)),
@@ -106,10 +110,13 @@ impl World {
         let jobs = jobs(&mut rng);
         let host = Host { settings: settings(&mut rng), options: options(&mut rng), jobs, fault };
         let period = |job: &Job| if let Schedule::Every(period) = job.schedule { Some(period) } else { None };
-        let faulty = Duration::from_secs(8 + rng.below(42));
+        // Now and then a host that measures a lot, or a time in which everything happens.
+        let (points, hard) = (if rng.below(24) == 0 { 24 } else { 4 }, rng.below(16) == 0);
+        let faulty = Duration::from_secs(8 + rng.below(if hard { 150 } else { 42 }));
         let plan = Plan {
             periods: host.jobs.iter().map(period).collect(),
             fat: [60, 200, 1_500, 9_000][rng.below(4) as usize],
+            points,
             synced: rng.below(3) != 0,
             any_size: rng.below(4) != 0,
             end: faulty + Duration::from_secs(rng.below(8)),
@@ -126,7 +133,7 @@ impl World {
         let mut world = Self::around(host, agent, (disk, seen), (plan, net), (oracle, moods(&mut rng)), rng);
         world.wall_ms = wall_ms;
         world.started(&found).expect("nothing is wrong yet");
-        world.lay_plans(faulty);
+        world.lay_plans(faulty, if hard { 20 } else { 6 });
         world
     }
 
@@ -178,8 +185,8 @@ impl World {
         }
     }
 
-    fn lay_plans(&mut self, faulty: Duration) {
-        for _ in 0..self.rng.below(6) {
+    fn lay_plans(&mut self, faulty: Duration, most: u64) {
+        for _ in 0..self.rng.below(most) {
             let at = Duration::from_millis(self.rng.below(faulty.as_millis() as u64));
             let syncs = self.rng.below(8);
             let what = match self.rng.below(17) {

@@ -304,7 +304,7 @@ impl World {
 
     fn finished(&mut self, job: usize) {
         self.agent.scheduler.mark_done(job);
-        let points = 1 + self.rng.below(4);
+        let points = 1 + self.rng.below(self.plan.points);
         self.record(job, points, None);
     }
 
