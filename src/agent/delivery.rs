@@ -14,8 +14,8 @@ use crate::config::Secret;
 use crate::outbox::writer::Handle;
 use crate::uplink::transport::tls::{self, TlsFiles, VerificationTime};
 use crate::uplink::transport::{
-    self, BrokerUrl, CloseKind, ConnectOptions, Connection, Credentials, Publish, PublishRefused, Received,
-    Subscription, TransportEvent,
+    self, BrokerUrl, CloseKind, ConnectOptions, Connection, Credentials, Publish, PublishRefused, RETAIN_NOT_SUPPORTED,
+    Received, Subscription, TransportEvent,
 };
 use crate::uplink::{Action, CloseReason, Input, Limits, Message, Severity, Ticket, Uplink, Will, reasons};
 
@@ -102,7 +102,11 @@ impl Broker {
         let options = ConnectOptions {
             tls: loaded.map(|l| l.config),
             credentials: credentials(self),
-            will: Some(transport::Will { topic: will.topic.to_string(), payload: will.payload.clone() }),
+            will: Some(transport::Will {
+                topic: will.topic.to_string(),
+                payload: will.payload.clone(),
+                retain: will.retain,
+            }),
             keep_alive: self.keep_alive,
             connect_timeout: self.connect_timeout,
             window: self.window,
@@ -338,6 +342,7 @@ impl Delivery {
         let was_connected = self.address.is_some();
         self.drop_connection(&text);
         match &reason.kind {
+            CloseKind::ConnectRefused { code: RETAIN_NOT_SUPPORTED } => CloseReason::NoRetain(text),
             CloseKind::Disconnected { code, .. } => CloseReason::Server { code: *code, text },
             // What says nothing about the message in flight must not count as evidence against it.
             CloseKind::Silence(_)

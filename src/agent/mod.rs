@@ -33,6 +33,9 @@ use service::{ServiceManager, StopSignals};
 pub use setup::{ChangeError, Identity, StartError, change_outbox, forget_hub, identify, sources, start, tls_files};
 pub use witness::VARIABLE as WITNESS_VARIABLE;
 
+/// At a stop, how long the last commit may take to be published too; at most a quarter of the stop's time.
+const LAST_COMMIT: Duration = Duration::from_secs(3);
+
 /// The least time that the outbox gets to close, however long the goodbye to the broker took.
 const OUTBOX_CLOSE: Duration = Duration::from_secs(1);
 
@@ -50,6 +53,8 @@ pub struct Agent {
     host: HostId,
     /// Runs handed to the outbox writer that it has not told to be committed.
     unstored: u64,
+    /// The outbox has done what the last flush asked for.
+    flushed: bool,
 }
 
 /// Why the loop ended other than by request.
@@ -172,9 +177,13 @@ impl Agent {
     fn committed(&mut self, event: Event) {
         let now = clock::now();
         self.report.outbox(&event, now);
-        match event {
+        match &event {
             Event::Appended { .. } => self.unstored = self.unstored.saturating_sub(1),
-            Event::Opened(_) => self.opened(),
+            Event::Opened(found) => {
+                self.opened();
+                self.delivery.handle(Input::Anchors(relay::anchors(found)), now);
+            }
+            Event::Flushed => self.flushed = true,
             _ => {}
         }
         if let Some(input) = relay::to_uplink(event) {
@@ -190,7 +199,8 @@ impl Agent {
         }
     }
 
-    /// Stops collecting, commits what was collected, lets what is in flight be acknowledged, says goodbye.
+    /// Stops collecting, commits what was collected and publishes it too if there is a connection, lets what is in flight
+    /// be acknowledged, says goodbye.
     async fn stop(mut self, signal: &str, signals: &mut StopSignals) -> Result<(), RunError> {
         tracing::info!(signal, "stopping: what was collected is committed, what is in flight awaited");
         self.service.stopping();
@@ -199,28 +209,15 @@ impl Agent {
         for run in self.collecting.stop(&now) {
             self.record(run);
         }
+        self.flushed = false;
         self.outbox.flush();
+        let committed = |agent: &Self| agent.flushed || !agent.delivery.uplink().is_connected();
+        let commit_by = now.mono + LAST_COMMIT.min(self.stop_timeout / 4);
+        let hurried = self.wind_down(signals, commit_by, committed).await?;
         self.delivery.handle(Input::Stop, clock::now());
-        while !self.delivery.uplink().is_stopped() && clock::now().mono < deadline {
-            self.delivery.act(clock::now(), &mut self.outbox).await;
-            if self.delivery.uplink().is_stopped() {
-                break;
-            }
-            let now = clock::now();
-            let wake = self.delivery.next_wake().unwrap_or(deadline).min(deadline).saturating_sub(now.mono);
-            tokio::select! {
-                biased;
-                signal = signals.next() => {
-                    tracing::warn!(signal, "asked again: stopping without waiting for the broker");
-                    deadline = clock::now().mono;
-                }
-                event = self.events.recv() => match event {
-                    Some(event) => self.committed(event),
-                    None => return Err(RunError::Outbox),
-                },
-                event = self.delivery.next() => self.delivery.happened(event, clock::now()),
-                () = tokio::time::sleep(wake) => {}
-            }
+        let farewell_by = if hurried { clock::now().mono } else { deadline };
+        if self.wind_down(signals, farewell_by, |agent| agent.delivery.uplink().is_stopped()).await? || hurried {
+            deadline = clock::now().mono;
         }
         let left = deadline.saturating_sub(clock::now().mono).max(OUTBOX_CLOSE);
         if !self.outbox.shutdown(self.events, left).await {
@@ -234,6 +231,38 @@ impl Agent {
         }
         tracing::info!("stopped");
         Ok(())
+    }
+
+    /// Goes on with everything but collecting until it is `done`, at most until then (monotonic). Returns whether somebody
+    /// asked to stop once more, which ends it as well.
+    async fn wind_down(
+        &mut self,
+        signals: &mut StopSignals,
+        until: Duration,
+        done: impl Fn(&Self) -> bool,
+    ) -> Result<bool, RunError> {
+        while !done(self) && clock::now().mono < until {
+            self.delivery.act(clock::now(), &mut self.outbox).await;
+            if done(self) {
+                break;
+            }
+            let now = clock::now();
+            let wake = self.delivery.next_wake().unwrap_or(until).min(until).saturating_sub(now.mono);
+            tokio::select! {
+                biased;
+                signal = signals.next() => {
+                    tracing::warn!(signal, "asked again: stopping without waiting for the broker");
+                    return Ok(true);
+                }
+                event = self.events.recv() => match event {
+                    Some(event) => self.committed(event),
+                    None => return Err(RunError::Outbox),
+                },
+                event = self.delivery.next() => self.delivery.happened(event, clock::now()),
+                () = tokio::time::sleep(wake) => {}
+            }
+        }
+        Ok(false)
     }
 }
 

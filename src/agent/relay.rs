@@ -3,7 +3,7 @@
 
 use crate::outbox::writer::{Event, Handle};
 use crate::outbox::{self, Opened};
-use crate::uplink::{self, Action, HubMemory, Input};
+use crate::uplink::{self, Action, Anchors, HubMemory, Input};
 
 /// What became of an action of the uplink's.
 #[derive(Debug)]
@@ -27,8 +27,8 @@ pub fn to_outbox(action: Action, outbox: &Handle) -> Passed {
         Action::Settle { epoch, seqs } => outbox.settle(epoch, seqs),
         Action::SettleLosses(losses) => outbox.settle_losses(losses),
         Action::Quarantine { epoch, seqs, reason } => outbox.quarantine(epoch, seqs, reason),
-        Action::Note { value } => {
-            outbox.set_note(HubMemory::NOTE, value);
+        Action::Note { key, value } => {
+            outbox.set_note(key, &value);
             outbox.flush();
         }
         Action::BeginEpoch => outbox.begin_epoch(),
@@ -48,13 +48,18 @@ pub fn to_uplink(event: Event) -> Option<Input> {
             let (epochs, hub) = (epoch_views(&found), hub_memory(&found));
             Some(Input::Opened { epochs, losses: found.losses, hub })
         }
-        Event::Problem(_) | Event::Recovered | Event::Stats(_) => None,
+        Event::Problem(_) | Event::Recovered | Event::Stats(_) | Event::Flushed => None,
     }
 }
 
 /// What the outbox remembers of hubs.
 pub fn hub_memory(opened: &Opened) -> HubMemory {
     HubMemory::from_note(opened.notes.get(HubMemory::NOTE).map(String::as_str))
+}
+
+/// What the outbox remembers of the clocks of earlier boots.
+pub fn anchors(opened: &Opened) -> Anchors {
+    Anchors::from_note(opened.notes.get(Anchors::NOTE).map(String::as_str))
 }
 
 pub fn epoch_views(opened: &Opened) -> Vec<uplink::EpochView> {

@@ -101,8 +101,11 @@ pub fn start(config: &Config, config_hash: &str, root: HostRoot, rng_seed: u64) 
     let opening = writer::open(Arc::new(FileDisk), outbox_options(config, &identity), now)?;
     let found = opening.found().clone();
     let meta = encode_payload(&meta(config, &identity, &root, config_hash));
-    let settings =
-        uplink::Settings { hub: relay::hub_memory(&found), ..uplink_settings(config, &identity, topics, meta) };
+    let settings = uplink::Settings {
+        hub: relay::hub_memory(&found),
+        anchors: relay::anchors(&found),
+        ..uplink_settings(config, &identity, topics, meta)
+    };
     let uplink = Uplink::new(settings, relay::epoch_views(&found), found.losses.clone(), rng_seed);
     announce(config, &identity, &found, &uplink);
     let mut report = Report::new(config.outbox.dir.clone(), now, opening.stats());
@@ -121,6 +124,7 @@ pub fn start(config: &Config, config_hash: &str, root: HostRoot, rng_seed: u64) 
         stop_timeout: config.agent.stop_timeout,
         host: identity.host,
         unstored: 0,
+        flushed: false,
     })
 }
 

@@ -12,6 +12,8 @@ use holdover::hub::ingest;
 use holdover::hub::tail::{self, Options, Show};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::prelude::*;
 
 fn main() -> ExitCode {
     let env = |name: &str| std::env::var(name).ok();
@@ -120,13 +122,17 @@ fn tail_level(options: &Options, verbose: bool) -> LevelFilter {
     }
 }
 
-/// Logs go to standard error.
+/// Logs go to standard error. The scheduler tells of itself at info what only its makers want to know.
 fn start_log(level: LevelFilter, verbose: bool) {
+    let scheduler = if verbose { level } else { level.min(LevelFilter::WARN) };
+    let filter = Targets::new().with_default(level).with_target("tokio_cron_scheduler", scheduler);
     tracing_subscriber::fmt()
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal() && !no_color())
         .with_max_level(level)
         .with_target(verbose)
+        .finish()
+        .with(filter)
         .init();
 }
 

@@ -15,12 +15,8 @@ use crate::outbox::{FileDisk, Outbox};
 pub fn run(args: &QuarantineArgs, out: &mut impl Write) -> Result<Exit, Failure> {
     match &args.command {
         QuarantineCommand::Ls(view) => ls(view, out),
-        QuarantineCommand::Retry(choice) => {
-            decide(choice, out, "have new seqs and will be sent when the agent runs", Outbox::retry_quarantined)
-        }
-        QuarantineCommand::Drop(choice) => {
-            decide(choice, out, "deleted; they stay declared lost", Outbox::drop_quarantined)
-        }
+        QuarantineCommand::Retry(choice) => retry(choice, out),
+        QuarantineCommand::Drop(choice) => drop(choice, out),
     }
 }
 
@@ -32,22 +28,24 @@ fn ls(args: &OutboxView, out: &mut impl Write) -> Result<Exit, Failure> {
     } else if values.is_empty() {
         writeln!(out, "nothing is set aside")?;
     } else {
-        let row = |value: &Quarantined| {
-            vec![
-                value.epoch.to_string(),
-                value.from.to_string(),
-                value.to.to_string(),
-                output::bytes(value.bytes),
-                time(value.t0),
-                time(value.t1),
-                value.names.join(","),
-            ]
-        };
         let rows: Vec<_> = values.iter().map(row).collect();
         output::table(out, &["epoch", "from", "to", "size", "oldest", "newest", "names"], &rows)?;
     }
     notes(&unreadable);
     Ok(Exit::Ok)
+}
+
+fn row(value: &Quarantined) -> Vec<String> {
+    let known = |text: String| if value.file.is_some() { text } else { "-".to_owned() };
+    vec![
+        value.epoch.to_string(),
+        value.from.to_string(),
+        value.to.to_string(),
+        known(output::bytes(value.bytes)),
+        known(time(value.t0)),
+        known(time(value.t1)),
+        if value.file.is_some() { value.names.join(",") } else { "(value no longer kept)".to_owned() },
+    ]
 }
 
 /// Never empty.
@@ -56,6 +54,10 @@ fn chosen(config: &Config, choice: &QuarantineChoice) -> Result<Vec<Quarantined>
     notes(&unreadable);
     if let Some((from, to)) = choice.seqs {
         values.retain(|value| value.from <= to && from <= value.to);
+        // A value is one; without it each seq is by itself.
+        for value in values.iter_mut().filter(|value| value.file.is_none()) {
+            (value.from, value.to) = (value.from.max(from), value.to.min(to));
+        }
     }
     if let Some(epoch) = choice.epoch {
         values.retain(|value| value.epoch == epoch);
@@ -69,17 +71,34 @@ fn chosen(config: &Config, choice: &QuarantineChoice) -> Result<Vec<Quarantined>
     Ok(values)
 }
 
-/// Does it to what was chosen; `done` follows the number of records.
-fn decide(
-    choice: &QuarantineChoice,
-    out: &mut impl Write,
-    done: &str,
-    act: impl FnOnce(&mut Outbox, &[Quarantined], Now) -> Result<u64, String>,
-) -> Result<Exit, Failure> {
+/// What has its value is sent again; of the rest it is said why not, and that is a failure.
+fn retry(choice: &QuarantineChoice, out: &mut impl Write) -> Result<Exit, Failure> {
     let checked = load::config(&choice.config)?;
-    let config = &checked.config;
-    let (values, now) = (chosen(config, choice)?, clock::now());
-    let records = agent::change_outbox(config, &load::root(config), now, |store| act(store, &values, now))?;
-    writeln!(out, "{records} records {done}")?;
+    let (kept, gone): (Vec<_>, Vec<_>) =
+        chosen(&checked.config, choice)?.into_iter().partition(|value| value.file.is_some());
+    gone.iter().filter_map(|value| value.value().err()).for_each(|why| notes(&[why]));
+    if kept.is_empty() {
+        return Err(Failure::failed("none of these records is kept"));
+    }
+    let records = change(&checked.config, &kept, Outbox::retry_quarantined)?;
+    writeln!(out, "{records} records have new seqs and will be sent when the agent runs")?;
+    Ok(if gone.is_empty() { Exit::Ok } else { Exit::Failed })
+}
+
+fn drop(choice: &QuarantineChoice, out: &mut impl Write) -> Result<Exit, Failure> {
+    let checked = load::config(&choice.config)?;
+    let values = chosen(&checked.config, choice)?;
+    let records = change(&checked.config, &values, Outbox::drop_quarantined)?;
+    writeln!(out, "{records} records deleted; they stay declared lost")?;
     Ok(Exit::Ok)
+}
+
+/// Returns how many records it was done to.
+fn change(
+    config: &Config,
+    values: &[Quarantined],
+    act: impl FnOnce(&mut Outbox, &[Quarantined], Now) -> Result<u64, String>,
+) -> Result<u64, Failure> {
+    let now = clock::now();
+    Ok(agent::change_outbox(config, &load::root(config), now, |store| act(store, values, now))?)
 }

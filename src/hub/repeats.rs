@@ -1,5 +1,6 @@
 //! Says the same thing once, then now and then with the number of times. Pure: time is an argument.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The same is said again after this long.
@@ -27,9 +28,36 @@ impl Repeats {
         Some(format!("{what}{detail}"))
     }
 
+    fn is_fresh(&self, now: Duration) -> bool {
+        self.said.as_ref().is_some_and(|(_, at, _)| now.saturating_sub(*at) < SAY_AGAIN)
+    }
+
     /// It is over: the next time it is news.
     pub fn over(&mut self) {
         self.said = None;
+    }
+}
+
+/// Lines on one subject that a host can provoke: the first at once, then one in [`SAY_AGAIN`], for each host.
+#[derive(Debug, Default)]
+pub(super) struct HostRepeats {
+    said: BTreeMap<(String, &'static str), Repeats>,
+}
+
+impl HostRepeats {
+    /// Hosts and subjects that are remembered; of more at once nothing is said.
+    const MOST: usize = 20_000;
+
+    /// What to say of `what` now, if anything.
+    pub fn say(&mut self, host: &str, what: &'static str, now: Duration) -> Option<String> {
+        let key = (host.to_owned(), what);
+        if self.said.len() >= Self::MOST && !self.said.contains_key(&key) {
+            self.said.retain(|_, repeats| repeats.is_fresh(now));
+            if self.said.len() >= Self::MOST {
+                return None;
+            }
+        }
+        self.said.entry(key).or_default().say(what, "", now)
     }
 }
 
@@ -45,5 +73,20 @@ mod tests {
         assert_eq!(at(1, "a"), None);
         assert_eq!(at(30, "a").as_deref(), Some("a (3 times)!"));
         assert_eq!(at(31, "b").as_deref(), Some("b!"));
+    }
+
+    #[test]
+    fn a_host_is_heard_now_and_then_whatever_it_does_and_keeps_no_other_from_it() {
+        let (mut repeats, mut lines) = (HostRepeats::default(), Vec::new());
+        for ms in (0..90_000).step_by(10) {
+            lines.extend(repeats.say("noisy", "a", Duration::from_millis(ms)));
+            lines.extend(repeats.say("noisy", "b", Duration::from_millis(ms)));
+        }
+        assert_eq!(lines, ["a", "b", "a (3001 times)", "b (3001 times)", "a (6001 times)", "b (6001 times)"]);
+        assert_eq!(repeats.say("other", "a", Duration::from_secs(90)).as_deref(), Some("a"));
+        let at = Duration::from_secs(1_000);
+        let said = (0..30_000).filter(|n| repeats.say(&format!("h{n}"), "a", at).is_some()).count();
+        assert_eq!((said, repeats.said.len()), (HostRepeats::MOST, HostRepeats::MOST));
+        assert!(repeats.say("late", "a", at * 2).is_some() && repeats.said.len() == 1);
     }
 }

@@ -6,10 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::epoch::{Epoch, SegmentFile};
 use super::fault::Fault;
 use super::names::SegmentName;
 use super::segment::{Active, Batch, Item, Meta, Query, Sealed};
-use super::store::{Epoch, Outbox, Owed, SegmentFile, Writing};
+use super::store::{Outbox, Owed, Writing};
 use super::value::{self, Burn, Times};
 use super::{AppendError, Appended, names};
 use crate::clock::Now;

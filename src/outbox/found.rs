@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::disk::Entry;
+use super::epoch::{Epoch, SegmentFile};
 use super::fault::Fault;
 use super::names::{self, Dropped, EpochName, FileName, SegmentName};
 use super::open::{End, Opening};
 use super::segment::{Meta, Sealed};
 use super::state::EpochState;
-use super::store::{Epoch, OpenSegment, SegmentFile};
+use super::store::OpenSegment;
 use super::value::Times;
 use crate::ranges::RangeSet;
 use crate::wire::{Loss, LossReason};

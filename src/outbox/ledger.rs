@@ -26,11 +26,11 @@ pub(super) struct Ledger {
 impl Ledger {
     pub(super) fn new(settled: RangeSet, lost: BTreeMap<LossReason, RangeSet>, quarantined: RangeSet) -> Self {
         let mut ledger = Self::default();
-        // In this order: presence outranks a loss.
-        ledger.settle(&settled);
         for range in quarantined.iter() {
             ledger.quarantine(range);
         }
+        // In this order: presence outranks a loss.
+        ledger.settle(&settled);
         for (reason, set) in lost {
             for range in set.iter() {
                 ledger.lose(range, reason);
@@ -65,12 +65,13 @@ impl Ledger {
         fresh
     }
 
-    /// Of `range`, what was held is quarantined, and what was settled too: only what somebody asks for again is sent
-    /// again, and now has to be declared. Returns exactly that.
+    /// Of `range`, what was held or settled is quarantined; returns exactly that. Settled seqs are sent again only to
+    /// somebody who lacks them: where no broker takes them they are not delivered after all, whoever's word that was.
     pub(super) fn quarantine(&mut self, range: RangeInclusive<u64>) -> RangeSet {
-        let mut fresh = RangeSet::from_iter(self.done.missing_within(range.clone()));
-        self.settled.within(range.clone()).for_each(|settled| fresh.insert(settled));
-        self.settled.remove(range);
+        let again: RangeSet = self.settled.within(range.clone()).collect();
+        self.settled.subtract(&again);
+        self.done.subtract(&again);
+        let fresh = RangeSet::from_iter(self.done.missing_within(range));
         self.quarantined.union(&fresh);
         self.done.union(&fresh);
         let forgotten = self.quarantined.forget_smallest(MAX_QUARANTINED);
@@ -138,6 +139,7 @@ mod tests {
         ledger.settle(&RangeSet::from_iter([1..=10, 40..=50]));
         assert_eq!(ledger.lose(5..=20, LossReason::Quota), RangeSet::from_iter([11..=20]));
         assert_eq!(ledger.quarantine(18..=25), RangeSet::from_iter([21..=25]));
+        assert_eq!(ledger.quarantine(9..=12), RangeSet::from_iter([9..=10]), "settled ones too, lost ones not");
         ledger.settle(&RangeSet::from_iter([15..=22]));
         assert_eq!(ledger.lose(1..=100, LossReason::Age), RangeSet::from_iter([26..=39, 51..=100]));
         assert_eq!(total(&ledger, 201), 200);

@@ -17,6 +17,7 @@
 mod ahead;
 mod append;
 mod disk;
+mod epoch;
 mod fault;
 mod found;
 mod host_id;
@@ -158,7 +159,8 @@ pub struct Opened {
     pub losses: Vec<Loss>,
     /// What is wrong, one line each, for log and status.
     pub problems: Vec<String>,
-    /// Wall clock at the last save, milliseconds since 1970; 0 when never saved.
+    /// The later of the wall clock at the last save, right or wrong, and when a time service last vouched for it,
+    /// milliseconds since 1970; 0 when never saved.
     pub last_wall_ms: i64,
     /// Kept by an earlier run, see [`Outbox::set_note`].
     pub notes: BTreeMap<String, String>,

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::disk::{Disk, Entry};
+use super::epoch::Epoch;
 use super::fault::Fault;
 use super::losses::LossBook;
 use super::names::{self, EpochName};
 use super::state::{self, EpochState, State, StateFile};
-use super::store::{Epoch, OpenSegment, Outbox, Writing};
+use super::store::{OpenSegment, Outbox, Writing};
 use super::{OpenError, Opened, Options};
 use crate::clock::Now;
 use crate::ranges::RangeSet;
@@ -61,7 +62,7 @@ impl Outbox {
         let mut opening = Opening::new(&*disk, &options).map_err(&unavailable)?;
         let epochs = opening.epochs(now).map_err(&unavailable)?;
         let Opening { state, problems, markers, readers, losses, .. } = opening;
-        let last_wall_ms = state.wall_ms;
+        let last_wall_ms = state.wall_ms.max(state.vouched_ms);
         let mut outbox = Self {
             _lock: lock,
             epochs,
@@ -70,6 +71,7 @@ impl Outbox {
             next: None,
             state: StateFile::new(&dir),
             notes: state.notes,
+            vouched_ms: state.vouched_ms,
             book: LossBook::new(state.losses),
             told: BTreeMap::new(),
             owed: Vec::new(),

@@ -9,7 +9,8 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::store::{Epoch, Outbox, Writing};
+use super::epoch::Epoch;
+use super::store::{Outbox, Writing};
 use super::value::Times;
 use super::{AppendError, Appended};
 use crate::clock::Now;

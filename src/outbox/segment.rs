@@ -195,7 +195,7 @@ fn read_tree(db: &impl ReadableDatabase, query: &Query) -> Result<Vec<Item>, red
             continue;
         }
         bytes += chunk.maps.len();
-        if bytes > query.max_bytes && bytes > chunk.maps.len() {
+        if bytes > query.max_bytes && !items.is_empty() {
             break;
         }
         items.push(Item::Chunk(chunk, times));

@@ -29,6 +29,9 @@ type Ranges = Vec<(u64, u64)>;
 pub(super) struct State {
     /// Wall clock at the save, milliseconds since 1970.
     pub wall_ms: i64,
+    /// Wall clock when a time service last vouched for it, milliseconds since 1970; 0 when never.
+    #[serde(default)]
+    pub vouched_ms: i64,
     pub epochs: Vec<EpochState>,
     pub losses: Vec<Loss>,
     /// Small facts of the agent that must survive a restart.
@@ -199,7 +202,7 @@ mod tests {
         assert_eq!(epoch.ledger(), ledger);
         let loss = Loss { epoch: 7, from: 20, to: None, count: 0, reason: LossReason::Corrupt, t0: 0, t1: 0 };
         let notes = BTreeMap::from([("level".to_owned(), "hub".to_owned())]);
-        let state = State { wall_ms: 5, epochs: vec![epoch], losses: vec![loss], notes };
+        let state = State { wall_ms: 5, vouched_ms: 4, epochs: vec![epoch], losses: vec![loss], notes };
         let bytes = encode(&state).unwrap();
         assert_eq!(decode(&bytes), Ok(state));
         let mut flipped = bytes;

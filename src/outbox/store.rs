@@ -7,13 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::disk::Disk;
+use super::epoch::Epoch;
 use super::fault::Fault;
-use super::ledger::Ledger;
 use super::losses::{LossBook, all_told};
-use super::names::{self, SegmentName};
 use super::next::NextSegment;
 use super::segment::{Active, Sealed};
-use super::state::{EpochState, State, StateFile};
+use super::state::{State, StateFile};
 use super::value::Times;
 use super::{EpochView, Identity, Options, Stats, from};
 use crate::clock::Now;
@@ -22,7 +21,7 @@ use crate::wire::{Loss, LossReason};
 
 /// At most so many notes, of at most so many bytes each.
 const MAX_NOTES: usize = 16;
-const MAX_NOTE: usize = 256;
+const MAX_NOTE: usize = 1024;
 
 /// The store. One per directory and process, used by one thread.
 pub struct Outbox {
@@ -39,6 +38,8 @@ pub struct Outbox {
     pub(super) next: Option<NextSegment>,
     pub(super) state: StateFile,
     pub(super) notes: BTreeMap<String, String>,
+    /// See [`Outbox::vouch`].
+    pub(super) vouched_ms: i64,
     pub(super) book: LossBook,
     /// What the other side has confirmed of losses, by epoch; only to finish merged entries.
     pub(super) told: BTreeMap<u64, RangeSet>,
@@ -67,80 +68,6 @@ pub struct Outbox {
     pub(super) last_maintained: Option<Now>,
     /// The wall clock stepped: ages are not judged before this (monotonic).
     pub(super) ages_from: Duration,
-}
-
-pub(super) struct Epoch {
-    pub id: u64,
-    pub ordinal: u32,
-    pub prev: Option<u64>,
-    pub created: i64,
-    pub fingerprint: String,
-    pub dir: PathBuf,
-    /// By first seq. A segment ends at its own last seq, or where the next begins, or before `next`.
-    pub segments: BTreeMap<u64, SegmentFile>,
-    pub next: u64,
-    pub ledger: Ledger,
-    /// Seqs at or beyond `next` may have been drawn.
-    pub in_doubt: bool,
-    /// What the state file durably knows to be settled, lost or quarantined.
-    pub saved: RangeSet,
-}
-
-pub(super) struct SegmentFile {
-    pub path: PathBuf,
-    /// From its name: what lies beyond does not count.
-    pub last: Option<u64>,
-    /// On disk.
-    pub blocks: u64,
-    /// Read by checksums, not by its tree.
-    pub raw: bool,
-    /// Of its records, once asked for.
-    pub times: Option<Times>,
-    /// Reads the disk refused in a row.
-    pub refused: u32,
-}
-
-impl SegmentFile {
-    pub(super) fn new(dir: &Path, name: SegmentName, blocks: u64) -> Self {
-        let SegmentName { last, corrupt: raw, .. } = name;
-        Self { path: dir.join(name.file_name()), last, blocks, raw, times: None, refused: 0 }
-    }
-}
-
-impl Epoch {
-    /// A new one; nothing of it is on the disk yet.
-    pub(super) fn mint(options: &Options, ordinal: u32, prev: Option<u64>, now: Now) -> Self {
-        let id = (options.new_epoch)();
-        Self {
-            id,
-            ordinal,
-            prev,
-            created: now.wall_ms,
-            fingerprint: options.fingerprint.clone(),
-            dir: options.dir.join(names::epoch_dir(ordinal, id)),
-            segments: BTreeMap::new(),
-            next: 1,
-            ledger: Ledger::default(),
-            in_doubt: false,
-            saved: RangeSet::new(),
-        }
-    }
-
-    /// The seqs that the segment beginning at `first` holds; empty for a fresh one.
-    pub(super) fn seqs_of(&self, first: u64) -> RangeInclusive<u64> {
-        let next = self.segments.range(first + 1..).next().map_or(self.next, |(next, _)| *next);
-        let last = self.segments.get(&first).and_then(|segment| segment.last).unwrap_or(u64::MAX);
-        first..=last.min(next - 1)
-    }
-
-    pub(super) fn held(&self) -> RangeSet {
-        if self.next == 1 { RangeSet::new() } else { self.ledger.held(1..=self.next - 1).into_iter().collect() }
-    }
-
-    pub(super) fn view(&self) -> EpochView {
-        let Self { id, prev, created, next, .. } = *self;
-        EpochView { epoch: id, prev, created, next, pending: self.held(), in_doubt: self.in_doubt }
-    }
 }
 
 /// Whether records can be appended.
@@ -272,7 +199,13 @@ impl Outbox {
         self.unsaved = true;
     }
 
-    /// Small facts of the agent that survive a restart (saved lazily with the state), at most 16 of 256 bytes.
+    /// A time service vouches for the wall clock. Saved with the state: a wrong clock does not take it back, however often
+    /// it is saved.
+    pub fn vouch(&mut self, now: Now) {
+        self.vouched_ms = now.wall_ms;
+    }
+
+    /// Small facts of the agent that survive a restart (saved lazily with the state), at most 16 of 1 KiB.
     pub fn note(&self, key: &str) -> Option<&str> {
         self.notes.get(key).map(String::as_str)
     }
@@ -346,6 +279,7 @@ impl Outbox {
         self.last_save = now.mono;
         let state = State {
             wall_ms: now.wall_ms,
+            vouched_ms: self.vouched_ms,
             // One without a file was never begun: the next start would take it for gone.
             epochs: self.epochs.iter().filter(|e| e.next > 1 || !e.segments.is_empty()).map(Epoch::state).collect(),
             losses: self.book.all().to_vec(),
@@ -389,14 +323,5 @@ fn removed(disk: &dyn Disk, dir: &Path) -> bool {
     match disk.remove_dir(dir) {
         Ok(()) => true,
         Err(error) => error.kind() == std::io::ErrorKind::NotFound,
-    }
-}
-
-impl Epoch {
-    fn state(&self) -> EpochState {
-        let Self { id, ordinal, prev, created, next, .. } = *self;
-        let mut state = EpochState { epoch: id, ordinal, prev, created, next, ..EpochState::default() };
-        state.set_ledger(&self.ledger);
-        state
     }
 }

@@ -11,6 +11,7 @@ use super::Uplink;
 use super::delivery::Standing;
 use super::io::{Action, Severity};
 use super::journal::Subject;
+use super::level::HubMemory;
 use crate::ranges::RangeSet;
 use crate::wire::Ack;
 
@@ -64,7 +65,7 @@ impl Uplink {
             return self.set_back(ack.epoch, top, &format!("hub {hub}"), now);
         }
         if let Some(value) = self.standard.acknowledged(retained) {
-            self.out.push_back(Action::Note { value });
+            self.out.push_back(Action::Note { key: HubMemory::NOTE, value: value.to_owned() });
             self.heartbeat.changed(now);
             if self.standard.is_hub() {
                 self.journal.say(Subject::Hub, Severity::Info, now, || {

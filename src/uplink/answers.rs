@@ -28,6 +28,7 @@ const LOSSES_HOLD: Duration = Duration::from_secs(60);
 
 impl Uplink {
     pub(super) fn appended(&mut self, collector: Arc<str>, chunks: Vec<Chunk>, now: Now) {
+        self.learn_anchor(&chunks, now);
         let (now, wall_ms) = (now.mono, now.wall_ms);
         if let Some(first) = chunks.first().filter(|_| self.delivery.oldest_unsettled().is_none()) {
             self.oldest = Some((first.epoch, first.first, wall_ms));
@@ -81,6 +82,15 @@ impl Uplink {
         self.gates.values_mut().chain([&mut self.history_gate]).for_each(|gate| gate.connected(now));
         self.behind = self.delivery.oldest_free().is_some();
         let url = self.url();
+        if !self.link.retains() {
+            self.journal.say(Subject::Status, Severity::Warn, now, || {
+                format!(
+                    "{url} keeps no retained messages: whoever subscribes later sees this host only at its next heartbeat, and \
+                     an outbox set back to an older copy is not noticed by what the broker has kept; allow retained \
+                     messages at the broker"
+                )
+            });
+        }
         self.journal.say(Subject::Connected, Severity::Info, now, || match attempts {
             0 => format!("connected to {url}"),
             n => format!("connected to {url} after {n} failed attempts"),
@@ -254,6 +264,10 @@ impl Uplink {
             return;
         }
         let (blame, text) = match reason {
+            CloseReason::NoRetain(text) => {
+                self.link.keeps_no_retained();
+                (Blame::None, text)
+            }
             CloseReason::Connect(text) | CloseReason::Other(text) => (Blame::None, text),
             CloseReason::Lost(text) => (Blame::Content, text),
             CloseReason::Server { code: reasons::PACKET_TOO_LARGE, text } => (Blame::Size, text),

@@ -2,102 +2,26 @@
 //!
 //! `pending` (the broker has not taken them) starts from what the outbox recovered, grows by appends and shrinks only by
 //! a settlement, a declared loss or a quarantine, or at level hub into `sent`: the broker has taken them, no hub has
-//! acknowledged them. `sent` is known to this process alone and goes back to `pending` only when a hub asks. `again`
-//! holds settled seqs that a hub has asked for. `claimed` (waiting in the live lane, or in flight), `unreadable` and
-//! `resting` (suspects between two trials) only hide seqs from history for a while. Holds seqs, never bytes; at most
-//! [`MAX_RANGES`] ranges by settlement, whatever the backlog.
+//! acknowledged them. `sent` is known to this process alone and goes back to `pending` when a hub asks, when patience
+//! ends, or at the bound. `again` holds settled seqs that a hub has asked for. `claimed` (waiting in the live lane, or in
+//! flight), `unreadable` and `resting` (suspects between two trials) only hide seqs from history for a while. Holds seqs,
+//! never bytes; at most [`MAX_RANGES`] ranges by settlement, whatever the backlog.
+
+mod epoch;
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::io::EpochView;
-use super::patience::Patience;
 use crate::ranges::RangeSet;
 use crate::wire::PendingRange;
+use epoch::Epoch;
 
-/// Beyond it a settled island is kept in `pending`: that costs a duplicate, never a record.
+/// Beyond it a settled island is kept, and what the broker has goes back to `pending`: both cost a duplicate, never a
+/// record. What was just taken may be two more; what the outbox recovered is its own to bound.
 pub const MAX_RANGES: usize = 4096;
 /// Epochs remembered, those with something to deliver aside: a hub may ask for their records again.
 const MAX_EPOCHS: usize = 64;
-
-#[derive(Debug)]
-struct Epoch {
-    id: u64,
-    pending: RangeSet,
-    sent: RangeSet,
-    again: RangeSet,
-    claimed: RangeSet,
-    unreadable: RangeSet,
-    resting: RangeSet,
-    next_seq: u64,
-    /// The next seq when this process found the epoch.
-    born: u64,
-    /// Seqs beyond `next_seq` may have been drawn that nothing here knows of.
-    ends_in_doubt: bool,
-    /// Its seqs may be somebody else's too: nothing of it is sent any more.
-    doubted: bool,
-    /// With hubs, once it is over.
-    patience: Patience,
-}
-
-impl Epoch {
-    fn new(id: u64) -> Self {
-        let [pending, sent, again, claimed, unreadable, resting] = std::array::from_fn(|_| RangeSet::new());
-        Self {
-            id,
-            pending,
-            sent,
-            again,
-            claimed,
-            unreadable,
-            resting,
-            next_seq: 1,
-            born: 1,
-            ends_in_doubt: false,
-            doubted: false,
-            patience: Patience::default(),
-        }
-    }
-
-    /// The first stretch of seqs to be sent that nothing hides.
-    fn first_free(&self) -> Option<RangeInclusive<u64>> {
-        if self.doubted {
-            return None;
-        }
-        let in_set = |set: &RangeSet| set.iter().find_map(|r| self.first_free_in(r));
-        [&self.pending, &self.again].into_iter().filter_map(in_set).min_by_key(|r| *r.start())
-    }
-
-    fn is_wanted(&self, seqs: RangeInclusive<u64>) -> bool {
-        self.pending.intersects(seqs.clone()) || self.again.intersects(seqs)
-    }
-
-    /// The parts of `seqs` that are not settled.
-    fn unsettled(&self, seqs: &RangeInclusive<u64>) -> RangeSet {
-        self.pending.within(seqs.clone()).chain(self.sent.within(seqs.clone())).collect()
-    }
-
-    fn is_settled(&self) -> bool {
-        self.pending.is_empty() && self.sent.is_empty()
-    }
-
-    fn range_count(&self) -> usize {
-        [&self.pending, &self.sent, &self.again].into_iter().map(RangeSet::range_count).sum()
-    }
-
-    fn first_free_in(&self, range: RangeInclusive<u64>) -> Option<RangeInclusive<u64>> {
-        let (mut start, end) = range.into_inner();
-        while start <= end {
-            let hidden = [&self.claimed, &self.unreadable, &self.resting].map(|set| set.within(start..=end).next());
-            match hidden.into_iter().flatten().min_by_key(|r| *r.start()) {
-                Some(hit) if *hit.start() == start => start = hit.end() + 1,
-                Some(hit) => return Some(start..=hit.start() - 1),
-                None => return Some(start..=end),
-            }
-        }
-        None
-    }
-}
 
 /// What an epoch that a hub names is to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -224,13 +148,19 @@ impl Delivery {
         if !settled.is_empty() {
             epoch.patience.renew();
         }
+        let before = epoch.range_count();
+        let kept = [&epoch.pending, &epoch.sent].map(|set| set.within(seqs.clone()).collect::<Vec<_>>());
         for set in [&mut epoch.pending, &mut epoch.sent, &mut epoch.again] {
             set.remove(seqs.clone());
         }
-        if self.range_count() > MAX_RANGES
+        // What is at the bound and does not grow goes on: else no settlement could ever bring it down.
+        if epoch.range_count() > before
+            && self.range_count() > MAX_RANGES
             && let Some(epoch) = self.epoch_mut(id)
         {
-            settled.iter().cloned().for_each(|r| epoch.pending.insert(r));
+            let [pending, sent] = kept;
+            pending.into_iter().for_each(|r| epoch.pending.insert(r));
+            sent.into_iter().for_each(|r| epoch.sent.insert(r));
         }
         settled
     }
@@ -238,17 +168,27 @@ impl Delivery {
     /// The broker has taken them, which settles nothing here: a hub has to acknowledge them. The claim ends with it.
     pub fn taken(&mut self, id: u64, seqs: RangeInclusive<u64>) {
         self.release(id, seqs.clone());
-        let count = self.range_count();
         let Some(epoch) = self.epoch_mut(id) else { return };
         let taken: Vec<_> = epoch.pending.within(seqs.clone()).collect();
         epoch.pending.remove(seqs.clone());
-        epoch.again.remove(seqs);
+        epoch.again.remove(seqs.clone());
         epoch.patience.restart();
         taken.into_iter().for_each(|range| epoch.sent.insert(range));
-        let excess = (count + 2).saturating_sub(MAX_RANGES);
-        let room = epoch.sent.range_count().saturating_sub(excess);
-        // Sent again, and then one range with their neighbours.
-        epoch.sent.forget_smallest(room).into_iter().for_each(|range| epoch.pending.insert(range));
+        while self.range_count() > MAX_RANGES && self.send_again(id, &seqs) {}
+    }
+
+    /// Makes the newest stretch that the broker has, and that touches a pending one, pending with it: one that stands alone
+    /// would save no range. Never what was just taken, and the oldest last: history goes on from there, and must get on.
+    fn send_again(&mut self, id: u64, taken: &RangeInclusive<u64>) -> bool {
+        let Some(Epoch { pending, sent, .. }) = self.epoch_mut(id) else { return false };
+        let touches = |r: &RangeInclusive<u64>| {
+            let (before, behind) = (r.start().saturating_sub(1), r.end().saturating_add(1));
+            (pending.contains(before) || pending.contains(behind)) && !(r.contains(taken.start()))
+        };
+        let Some(found) = sent.iter().rev().find(touches) else { return false };
+        sent.remove(found.clone());
+        pending.insert(found);
+        true
     }
 
     /// A hub has asked for these drawn seqs. What is pending will come anyway. Returns how many will come because of this.

@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::anchors::Anchors;
 use super::backoff::Reconnect;
 use super::commands::Ticket;
 use super::level::{HubMemory, Level};
@@ -42,6 +43,8 @@ impl Default for Limits {
 pub enum CloseReason {
     /// It never came about: name not found, refused, TLS, CONNACK with an error.
     Connect(String),
+    /// It never came about, because the broker keeps no retained messages and the will was to be one.
+    NoRetain(String),
     /// The broker sent DISCONNECT with this reason code.
     Server { code: u8, text: String },
     /// It was there and broke, perhaps for what was sent: end of stream, reset, protocol error, PUBACKs
@@ -81,6 +84,8 @@ pub enum Input {
         losses: Vec<Loss>,
         hub: HubMemory,
     },
+    /// Beside [`Input::Opened`]: what it has kept.
+    Anchors(Anchors),
     Connected(Limits),
     /// Anything arrived from or was written to the peer: the link lives, however slowly.
     Progress,
@@ -103,7 +108,7 @@ pub enum Input {
     },
     /// What other parts of the agent find wrong, one line each; replaces the former list.
     Problems(Vec<String>),
-    /// Finish: no more data, wait for what is in flight, say goodbye.
+    /// Finish: no more data than what waits to go live, wait for what is in flight, say goodbye.
     Stop,
 }
 
@@ -159,8 +164,8 @@ pub enum Action {
     SettleLosses(Vec<Loss>),
     /// No broker will take this stored value: set it aside.
     Quarantine { epoch: u64, seqs: RangeInclusive<u64>, reason: String },
-    /// Keep this note under [`HubMemory::NOTE`], durably.
-    Note { value: &'static str },
+    /// Keep this note, durably: [`HubMemory::NOTE`] or [`Anchors::NOTE`].
+    Note { key: &'static str, value: String },
     /// The present epoch must not be continued: mint another, and store anew what was not delivered of this one.
     BeginEpoch,
     /// Run a configured collector now; answered by `Ran`.
@@ -217,7 +222,7 @@ impl Default for Pace {
 pub struct Settings {
     pub host: String,
     pub site: String,
-    /// Boot id of the running kernel: only its records can be given an anchor.
+    /// Boot id of the running kernel.
     pub boot: Arc<str>,
     /// Of this program.
     pub version: String,
@@ -232,6 +237,8 @@ pub struct Settings {
     pub level: Level,
     /// What the outbox remembers of hubs.
     pub hub: HubMemory,
+    /// What the outbox remembers of the clocks of earlier boots.
+    pub anchors: Anchors,
     /// `None`: history goes as fast as the window lets it.
     pub pace: Option<Pace>,
     /// Unacknowledged publishes at most, whatever the broker would take; at least 1.
@@ -261,6 +268,7 @@ impl Settings {
             unheard: Unheard::default(),
             level: Level::default(),
             hub: HubMemory::default(),
+            anchors: Anchors::default(),
             pace: Some(Pace::default()),
             window: 10,
             in_flight_bytes: 64 << 10,

@@ -1,6 +1,6 @@
 //! Publishing: status and meta first, then live; and the way every publish takes into the window.
 //!
-//! P6 rests here and in `history.rs`: while a live run waits, no history message is emitted (but for one
+//! P6 rests here, in `history.rs` and in `trials.rs`: while a live run waits, no history message is emitted (but for one
 //! suspect, which has to be alone in flight).
 
 use std::sync::Arc;
@@ -124,7 +124,8 @@ impl Uplink {
         now: Now,
     ) -> Envelope<'a> {
         let synced = self.context.as_ref().is_some_and(|c| c.synced);
-        Envelope { settings, topic, epoch, context, lane, synced, now }
+        let kept = self.anchors.of(&context.boot);
+        Envelope { settings, topic, epoch, context, lane, synced, kept, now }
     }
 
     /// Claims what is in the message and hands it over.
@@ -161,7 +162,11 @@ impl Uplink {
             return;
         }
         self.stopping = Some(Stopping { deadline: now + self.settings.stop_grace, farewell: None });
-        self.live_all_to_history();
+        self.live_paused = false;
+        // What is committed already still goes live, but not before we know by whose name.
+        if !self.subscription.is_clear(now) {
+            self.live_all_to_history();
+        }
         if self.link.up().is_none() {
             if matches!(self.link.state(), LinkState::Connecting { .. }) {
                 self.out.push_back(Action::Disconnect { clean: false });
@@ -170,7 +175,7 @@ impl Uplink {
         }
     }
 
-    /// Once nothing is in flight or the grace is over: the offline status, its answer, DISCONNECT. Where it
+    /// Once nothing waits or is in flight, or the grace is over: the offline status, its answer, DISCONNECT. Where it
     /// cannot be said or is not answered, the connection is dropped, and the will says it.
     pub(super) fn farewell(&mut self, now: Duration) -> Option<Action> {
         let stopping = self.stopping?;
@@ -182,7 +187,7 @@ impl Uplink {
                 }
                 answered
             }
-            None if !self.window.is_empty() && now < stopping.deadline => return None,
+            None if !(self.window.is_empty() && self.live.is_empty()) && now < stopping.deadline => return None,
             None => {
                 let (topic, payload) = (self.settings.topics.status(), self.offline_payload(self.heartbeat.session()));
                 let bytes = packet_size(&topic, payload.len());

@@ -3,6 +3,7 @@
 //! Owns the back-off between attempts and the watchdogs; knows nothing of what is sent. Its delays reset
 //! only after a connection that lasted, so a broker that accepts and then drops is not stormed.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::backoff::{Reconnect, Rng, reconnect_delay};
@@ -61,12 +62,31 @@ pub struct Link {
     /// Attempts since the last stable connection that came to nothing.
     fruitless: u32,
     reconnect: Reconnect,
+    /// URLs whose broker keeps no retained messages, as it last said.
+    plain: BTreeSet<usize>,
 }
 
 impl Link {
     /// Due at once.
     pub fn new(urls: usize, reconnect: Reconnect) -> Self {
-        Self { state: State::Waiting { until: Duration::ZERO }, urls: urls.max(1), url: 0, fruitless: 0, reconnect }
+        Self {
+            state: State::Waiting { until: Duration::ZERO },
+            urls: urls.max(1),
+            url: 0,
+            fruitless: 0,
+            reconnect,
+            plain: BTreeSet::new(),
+        }
+    }
+
+    /// Whether the broker of this URL keeps retained messages, as far as it is known.
+    pub fn retains(&self) -> bool {
+        !self.plain.contains(&self.url)
+    }
+
+    /// The broker of this URL refused a connection with a will that was to be retained.
+    pub fn keeps_no_retained(&mut self) {
+        self.plain.insert(self.url);
     }
 
     pub fn state(&self) -> &State {
@@ -104,6 +124,10 @@ impl Link {
     pub fn connected(&mut self, limits: Limits, now: Duration) -> bool {
         let awaited = matches!(self.state, State::Connecting { .. });
         if awaited {
+            match limits.retain_available {
+                true => self.plain.remove(&self.url),
+                false => self.plain.insert(self.url),
+            };
             self.state = State::Up(Up { limits, since: now, heard: now, acked: now, acks: 0 });
         }
         awaited

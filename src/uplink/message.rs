@@ -29,18 +29,20 @@ pub struct Envelope<'a> {
     pub lane: Lane,
     /// Whether the wall clock is synchronised now: otherwise the present anchor is worth nothing.
     pub synced: bool,
+    /// The pair of clocks that is remembered of the context's boot.
+    pub kept: Option<[i64; 2]>,
     pub now: Now,
 }
 
 impl Envelope<'_> {
     fn header(&self) -> BatchHeader<'_> {
-        let known = self.synced && self.context.boot == self.settings.boot;
+        let present = self.synced && self.context.boot == self.settings.boot;
         BatchHeader {
             host: &self.settings.host,
             site: &self.settings.site,
             epoch: self.epoch,
             context: &self.context,
-            anchor: known.then(|| self.now.anchor()),
+            anchor: if present { Some(self.now.anchor()) } else { self.kept },
             sent: self.now.wall_ms,
             lane: self.lane,
         }

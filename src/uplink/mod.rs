@@ -6,6 +6,7 @@
 //! socket (that is `transport`), the outbox, or a clock.
 
 mod acks;
+mod anchors;
 mod answers;
 pub mod backoff;
 mod commands;
@@ -33,6 +34,8 @@ mod suspects;
 #[cfg(test)]
 mod tests;
 pub mod transport;
+mod trials;
+mod turn;
 mod twin;
 mod window;
 
@@ -40,6 +43,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use anchors::Anchors;
 pub use commands::Ticket;
 pub use io::{
     Action, CloseReason, Compression, Encoding, EpochView, Input, Limits, Message, Pace, Settings, Severity, Unheard,
@@ -117,6 +121,7 @@ pub struct Uplink {
     standard: Standard,
     subscription: Subscription,
     acks: Acks,
+    anchors: Anchors,
     /// Nothing has been published by this process before the present connection.
     first_connection: bool,
     commands: Commands,
@@ -178,6 +183,7 @@ impl Uplink {
             bucket: TokenBucket::new(settings.pace),
             squeeze: Squeeze::new(settings.compression),
             standard: Standard::new(settings.level, settings.hub),
+            anchors: settings.anchors.clone(),
             settings: Arc::new(settings),
             subscription: Subscription::default(),
             acks: Acks::default(),
@@ -231,6 +237,10 @@ impl Uplink {
                 self.repeat_acks(mono);
                 self.heartbeat.changed(mono);
             }
+            Input::Anchors(kept) => {
+                let news = self.anchors.remember(kept);
+                self.keep_anchors(news);
+            }
             Input::Connected(limits) => self.connected(limits, mono),
             Input::Progress => self.link.heard(mono),
             Input::Acked { token, code } => self.acked(token, code, mono),
@@ -260,50 +270,6 @@ impl Uplink {
         if let Some(resting) = self.suspects.resting_if_changed() {
             self.delivery.rest(resting);
         }
-    }
-
-    /// The next thing to do; call until `None`.
-    pub fn poll(&mut self, now: Now) -> Option<Action> {
-        if let Some(action) = self.waiting_action() {
-            return Some(action);
-        }
-        self.watch(now.mono);
-        if let Some(action) = self.waiting_action() {
-            return Some(action);
-        }
-        let action = self.step(now);
-        // What a step found on its way (a quarantine, a log line) is said before its outcome.
-        match self.waiting_action() {
-            Some(first) => {
-                self.out.extend(action);
-                Some(first)
-            }
-            None => action,
-        }
-    }
-
-    fn waiting_action(&mut self) -> Option<Action> {
-        self.out.pop_front().or_else(|| self.journal.take())
-    }
-
-    /// When to poll again (on [`Now::mono`]) if nothing happens before. `None`: only an input can matter.
-    pub fn next_wake(&self) -> Option<Duration> {
-        let link = self.link.next_wake(self.answer_owed());
-        if self.link.up().is_none() {
-            return link;
-        }
-        let stop = self.stopping.map(|s| s.farewell.map_or(s.deadline, |(_, until)| until));
-        let work = [
-            self.heartbeat.next_wake(),
-            self.subscription.next_wake(),
-            self.history_wake,
-            self.suspects_wake,
-            self.retry_unreadable,
-            self.delivery.next_recheck(),
-            self.losses.next_recheck(),
-        ];
-        let work = if self.stopping.is_some() { [None; 7] } else { work };
-        [link, stop].into_iter().chain(work).flatten().min()
     }
 
     /// Whether a stop is complete: nothing will be asked for any more.
@@ -344,50 +310,6 @@ impl Uplink {
     /// Bytes of records now held: waiting live, and loaded history.
     pub fn held_bytes(&self) -> usize {
         self.live.bytes() + self.loader.bytes()
-    }
-
-    /// Gives up what has been silent too long; asks again for what could not be read.
-    fn watch(&mut self, now: Duration) {
-        if let Some(why) = self.link.overdue(self.answer_owed(), now) {
-            self.give_up(why, now);
-            self.hide_resting();
-        }
-        if self.retry_unreadable.is_some_and(|at| at <= now) {
-            self.retry_unreadable = None;
-            self.counts.unreadable = 0;
-            self.delivery.retry_unreadable();
-        }
-        self.twin.forget_old(now);
-        self.delivery.recheck(now);
-        self.losses.recheck(now);
-    }
-
-    fn step(&mut self, now: Now) -> Option<Action> {
-        if let Some(url) = self.link.try_connect(now.mono) {
-            let session = self.heartbeat.new_session(&mut self.rng);
-            let payload = self.offline_payload(&session);
-            let will = Will { topic: self.settings.topics.status(), payload, retain: true };
-            return Some(Action::Connect { url, session, will });
-        }
-        self.link.up()?;
-        if self.stopping.is_some() {
-            return self.farewell(now.mono);
-        }
-        if self.subscription.take_due(now.mono) {
-            return Some(Action::Subscribe(self.subscriptions()));
-        }
-        let own = self.publish_status(now).or_else(|| self.publish_reply(now.mono));
-        if own.is_some() || !self.subscription.is_clear(now.mono) {
-            (self.history_wake, self.suspects_wake) = (None, None);
-            return own;
-        }
-        self.publish_live(now).or_else(|| self.publish_history(now))
-    }
-
-    /// Commands, acknowledgements, and our own status: the will of an older connection may overwrite it.
-    fn subscriptions(&self) -> Vec<String> {
-        let [cmd, acks, _] = self.settings.topics.subscriptions();
-        vec![cmd, acks, self.settings.topics.status().to_string()]
     }
 
     /// What may be in flight on this connection.

@@ -97,8 +97,8 @@ fn assert_put_right(host: &Host, stored: &Stored) {
     eprintln!("{}: {} records, {} corrected, {} as they came", host.name, lines.len(), mended.len(), as_came.len());
 }
 
-/// A board without a clock, one seven days behind that is stepped twice while it runs, one ten years ahead, and one
-/// that is rebooted before anybody has told it the time.
+/// A board without a clock, one seven days behind that is stepped twice while it runs, one ten years ahead, one that is
+/// rebooted before anybody has told it the time, and one that is rebooted after that, with all of it still unsent.
 #[test]
 fn wrong_clocks_are_put_right_once_at_the_hub() {
     // Certificates that began before this version was released, as far as a board in 1970 can tell.
@@ -113,11 +113,12 @@ fn wrong_clocks_are_put_right_once_at_the_hub() {
     let mut slow = Host::new(&lab, &broker, "edge-slow", -7 * DAY);
     let mut fast = Host::new(&lab, &broker, "edge-fast", 10 * YEAR);
     let mut lost = Host::new(&lab, &broker, "edge-lost", -3 * YEAR);
+    let mut later = Host::new(&lab, &broker, "edge-later", -2 * YEAR);
 
     // Connected while the time is wrong: stored as it came, and flagged. For the one in the future the certificates
     // are over: it collects, and waits.
     fast.agent.wait_for_log("expired");
-    for (host, seconds) in [(&none, -since_1970), (&slow, -7 * DAY), (&lost, -3 * YEAR)] {
+    for (host, seconds) in [(&none, -since_1970), (&slow, -7 * DAY), (&lost, -3 * YEAR), (&later, -2 * YEAR)] {
         wait_until(&format!("records of {}", host.name), PATIENCE, || host.lines(&hub.stored()).len() >= 10);
         for line in host.lines(&hub.stored()) {
             assert_off_by(line, seconds);
@@ -132,7 +133,7 @@ fn wrong_clocks_are_put_right_once_at_the_hub() {
         slow.clock.set(seconds);
         slow.agent.wait_for_more(20);
     }
-    [&mut none, &mut fast, &mut lost].into_iter().for_each(|host| host.agent.wait_for_more(20));
+    [&mut none, &mut fast, &mut lost, &mut later].into_iter().for_each(|host| host.agent.wait_for_more(20));
     lost.agent.kill();
     lost.clock.reboot(&mut lost.agent, "2a2a2a2a-0000-4000-8000-2a2a2a2a2a2a");
     lost.agent.up();
@@ -142,12 +143,18 @@ fn wrong_clocks_are_put_right_once_at_the_hub() {
     fast.clock.set(0);
     fast.agent.up();
     fast.agent.wait_for_more(1);
-    [&none, &slow, &fast, &lost].into_iter().for_each(|host| host.clock.synchronise(&host.agent));
+    [&none, &slow, &fast, &lost, &later].into_iter().for_each(|host| host.clock.synchronise(&host.agent));
     pass_time(ASKED_EVERY);
-    [&mut none, &mut slow, &mut fast, &mut lost].into_iter().for_each(|host| host.agent.wait_for_more(30));
+    [&mut none, &mut slow, &mut fast, &mut lost, &mut later].into_iter().for_each(|host| host.agent.wait_for_more(30));
+    // The power of this one goes off before it could tell anybody; its next boot knows no time.
+    later.agent.kill();
+    later.clock.set(-YEAR);
+    later.clock.reboot(&mut later.agent, "3b3b3b3b-0000-4000-8000-3b3b3b3b3b3b");
+    later.agent.up();
+    later.agent.wait_for_more(20);
 
     broker.up();
-    for host in [&mut none, &mut slow, &mut fast, &mut lost] {
+    for host in [&mut none, &mut slow, &mut fast, &mut lost, &mut later] {
         hub.wait_until_stored(&mut host.agent, PATIENCE);
         host.agent.down();
     }
@@ -167,18 +174,44 @@ fn wrong_clocks_are_put_right_once_at_the_hub() {
         "{steps:?}"
     );
     assert_boots_apart(&lost, &stored);
+    assert_earlier_boot_put_right(&later, &stored);
+}
+
+/// What a boot made before it learnt the time is put right, although it was over before any of that could be sent; the next
+/// one, which has not learnt it, stays flagged.
+fn assert_earlier_boot_put_right(host: &Host, stored: &Stored) {
+    let own = own_boot();
+    let unsynced = host.lines(stored).into_iter().filter(|line| line["synced"] == false);
+    let (first, second): (Vec<&Json>, Vec<&Json>) = unsynced.partition(|line| line["boot"] == *own);
+    let (mended, as_came): (Vec<&Json>, Vec<&Json>) = first.into_iter().partition(|line| corrected(line));
+    assert!(mended.len() >= 10 && as_came.len() >= 10, "{} corrected, {} as they came", mended.len(), as_came.len());
+    mended.iter().for_each(|line| assert_right(ms(line), line));
+    let corrections = host.corrections(stored);
+    assert!(corrections.len() == 1 && corrections[0]["boot"] == *own, "{corrections:?}");
+    let offset = corrections[0]["offset"].as_i64().expect("a number");
+    as_came.iter().for_each(|line| assert_right(offset + line["mono"].as_i64().expect("a number"), line));
+    assert!(second.len() >= 20);
+    for line in second {
+        assert!(!corrected(line), "nothing is known of that boot: {line}");
+        assert_off_by(line, -YEAR);
+    }
+}
+
+fn own_boot() -> String {
+    let own = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("a boot id");
+    own.trim().to_owned()
 }
 
 /// A boot that never learnt the time stays flagged, whatever the next one knows.
 fn assert_boots_apart(host: &Host, stored: &Stored) {
-    let own = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("a boot id");
-    let of_first = |line: &&&Json| line["boot"] == own.trim();
+    let own = own_boot();
+    let of_first = |line: &&&Json| line["boot"] == *own;
     let lines = host.lines(stored);
     assert!(lines.iter().filter(of_first).count() >= 30);
     for line in lines.iter().filter(of_first) {
         assert!(!corrected(line), "nothing is known of that boot: {line}");
         assert_off_by(line, -3 * YEAR);
     }
-    assert!(host.corrections(stored).iter().all(|line| line["boot"] != own.trim()));
+    assert!(host.corrections(stored).iter().all(|line| line["boot"] != *own));
     assert!(lines.iter().any(|line| line["synced"] == true));
 }

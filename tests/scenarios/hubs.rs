@@ -5,12 +5,13 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::agent::Agent;
+use crate::support::hub::Hub;
 use crate::support::lab::Lab;
 use crate::support::mosquitto::Mosquitto;
 use crate::support::oracle::newest;
 use crate::support::scripted_hub::{ScriptedHub, replies};
 use crate::support::witness::Witness;
-use crate::support::{PATIENCE, pass_time, tail_of, wait_until};
+use crate::support::{PATIENCE, pass_time, read_lossy, tail_of, wait_until};
 
 fn wait_until_connected(agent: &mut Agent) {
     let end = std::time::Instant::now() + PATIENCE;
@@ -106,4 +107,31 @@ fn commands_are_answered_and_nothing_but_the_three_is_done() {
     });
     agent.down();
     witness.assert_sound(&mut agent);
+}
+
+/// It refuses the first connection of agent and hub, whose wills were to be retained.
+#[test]
+fn a_broker_without_retained_messages_is_told_of_and_works_at_level_hub() {
+    let lab = Lab::new();
+    let mut broker = Mosquitto::absent(&lab, "broker");
+    broker.set("check_retain_source", "true\nretain_available false");
+    broker.up();
+    let mut hub = Hub::new(&lab, broker.port);
+    hub.up();
+    hub.listening(1);
+    let mut agent = Agent::new(&lab, "edge-01", broker.port);
+    agent.up();
+    agent.wait_for_more(50);
+    hub.wait_until_stored(&mut agent, PATIENCE);
+    wait_until("the level to become hub", PATIENCE, || agent.status()["status"]["level"] == "hub");
+    agent.wait_for_more(20);
+    hub.wait_until_stored(&mut agent, PATIENCE);
+    assert!(hub.stored().twice().is_empty());
+    for log in [&agent.log, &hub.log] {
+        let said = read_lossy(log);
+        assert_eq!(said.matches("0x9a Retain not supported; it keeps no retained messages").count(), 1, "{said}");
+    }
+    assert!(read_lossy(&agent.log).contains("allow retained messages at the broker"));
+    agent.down();
+    hub.down();
 }

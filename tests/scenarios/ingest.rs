@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use holdover::wire::Lane;
 use serde_json::Value as Json;
 
 use crate::support::agent::{Agent, burst, trickle};
@@ -11,6 +12,7 @@ use crate::support::hub::{Hub, Stored};
 use crate::support::lab::Lab;
 use crate::support::mosquitto::Mosquitto;
 use crate::support::random::Random;
+use crate::support::said::batch;
 use crate::support::sub::Sub;
 use crate::support::witness::Witness;
 use crate::support::{PATIENCE, pass_time, read_lossy, wait_until};
@@ -107,6 +109,78 @@ fn killed_hub_stores_every_record_once() {
     let acknowledged = assert_acks_within(&hub, &acks);
     assert!(acknowledged > 2, "only {acknowledged} acknowledgements were seen");
     eprintln!("{} records in {} files, {acknowledged} acks", hub.stored().records.len(), hub.stored().files);
+}
+
+/// A backup put back, by somebody who means well. Files are closed often, so that it is about several.
+#[test]
+fn an_older_ledger_put_back_costs_no_acknowledged_record_and_none_is_stored_twice() {
+    let lab = Lab::new();
+    let broker = Mosquitto::start(&lab, "broker");
+    let mut hub = Hub::new(&lab, broker.port);
+    hub.args = vec!["--file-age".to_owned(), "1s".to_owned()];
+    hub.up();
+    hub.listening(1);
+    let mut agent = Agent::new(&lab, "edge-01", broker.port);
+    agent.up();
+    agent.wait_for_more(50);
+    wait_for_all(&mut hub, &mut agent);
+    hub.down();
+    let (ledger, copy) = (hub.dir.join("ledger.redb"), lab.path("backup.redb"));
+    std::fs::copy(&ledger, &copy).expect("a backup");
+    let before = hub.stored();
+    let acks = Sub::start(&lab, &broker, "%p", &["v1/+/+/ack/hub"]);
+    hub.up();
+    agent.wait_for_more(200);
+    wait_for_all(&mut hub, &mut agent);
+    hub.down();
+    let since = hub.stored();
+    assert!(since.files > before.files + 1, "only {} files: this has tested nothing", since.files);
+    assert!(assert_acks_within(&hub, &acks) > 0);
+    std::fs::copy(&copy, &ledger).expect("the backup put back");
+    hub.up();
+    agent.wait_for_more(50);
+    wait_for_all(&mut hub, &mut agent);
+    agent.down();
+    hub.down();
+    let after = hub.stored();
+    assert!(since.records.keys().all(|key| after.records.contains_key(key)), "records are gone");
+    assert_once(&hub);
+    assert_acks_within(&hub, &acks);
+    assert_eq!(hub.output(&["gaps"]).status.code(), Some(0));
+    eprintln!(
+        "{}, {}, {} records; {} files",
+        before.records.len(),
+        since.records.len(),
+        after.records.len(),
+        after.files
+    );
+}
+
+/// What a host can bring about is said now and then, and libraries speak to those who ask.
+#[test]
+fn the_log_is_the_hubs_own_and_a_noisy_host_does_not_fill_it() {
+    let lab = Lab::new();
+    let broker = Mosquitto::start(&lab, "broker");
+    let mut hub = Hub::new(&lab, broker.port);
+    hub.verbose = false;
+    hub.up();
+    hub.listening(1);
+    let host = lab.client("edge-01");
+    for epoch in 1..=80 {
+        broker.publish(&lab, &host, "v1/lab/edge-01/m/cpu", &batch("edge-01", epoch, Lane::Live, 1..=3), &[]);
+    }
+    wait_until("all of it to be stored", PATIENCE, || hub.stored().records.len() == 240);
+    hub.down();
+    let log = read_lossy(&hub.log);
+    for what in ["the host has a new outbox", "more epochs than the ledger keeps"] {
+        assert!((1..=4).contains(&log.matches(what).count()), "{what}: {log}");
+    }
+    assert!(!log.contains("Uninited") && !log.contains("Job creator created"), "{log}");
+    hub.verbose = true;
+    hub.up();
+    hub.listening(2);
+    hub.down();
+    assert!(read_lossy(&hub.log).contains("tokio_cron_scheduler"), "and with --verbose it is there");
 }
 
 #[test]

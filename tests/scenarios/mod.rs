@@ -19,6 +19,7 @@ mod planted_loss;
 mod quarantine;
 mod refusals;
 mod resends;
+mod stops;
 mod sync_kills;
 mod tools;
 mod whole_way;

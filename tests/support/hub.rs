@@ -18,6 +18,7 @@ pub struct Hub {
     pub log: PathBuf,
     pub port: u16,
     pub args: Vec<String>,
+    pub verbose: bool,
     ca: PathBuf,
     identity: Identity,
     wrapper: Vec<String>,
@@ -30,7 +31,17 @@ impl Hub {
         let dir = lab.path("hub");
         std::fs::create_dir_all(&dir).expect("fresh directory");
         let (log, identity) = (lab.path("hub.log"), lab.client("hub"));
-        Hub { dir, log, port, args: Vec::new(), ca: lab.ca(), identity, wrapper: Vec::new(), child: None }
+        Hub {
+            dir,
+            log,
+            port,
+            args: Vec::new(),
+            verbose: true,
+            ca: lab.ca(),
+            identity,
+            wrapper: Vec::new(),
+            child: None,
+        }
     }
 
     /// From the next start on, `words` stand in front of the command line.
@@ -43,9 +54,12 @@ impl Hub {
         let mut words = self.wrapper.clone();
         words.push(env!("CARGO_BIN_EXE_holdover-hub").to_owned());
         let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).args(["ingest", "--hub", "hub", "--verbose"]).arg("--dir").arg(&self.dir);
+        command.args(&words[1..]).args(["ingest", "--hub", "hub"]).arg("--dir").arg(&self.dir);
         command.args(["--broker", &format!("mqtts://localhost:{}", self.port)]).arg("--ca").arg(&self.ca);
         command.arg("--cert").arg(&self.identity.cert).arg("--key").arg(&self.identity.key).args(&self.args);
+        if self.verbose {
+            command.arg("--verbose");
+        }
         self.child = Some(Running::start("holdover-hub ingest", &mut command, &self.log));
     }
 

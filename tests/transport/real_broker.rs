@@ -254,7 +254,7 @@ fn the_retained_will_appears_on_a_cut_and_not_after_a_clean_disconnect() {
         assert!(matches!(next(&mut hub).await, TransportEvent::Subscribed(_)));
 
         let mut options = site.options("localhost", broker.port, Some(&site.edge));
-        options.will = Some(Will { topic: STATUS.into(), payload: b"{\"state\":\"offline\"}".to_vec() });
+        options.will = Some(Will { topic: STATUS.into(), payload: b"{\"state\":\"offline\"}".to_vec(), retain: true });
         let mut edge = Connection::open(&options).unwrap();
         connected(&mut edge).await;
         let mut online = publish(1, STATUS, b"{\"state\":\"online\"}");

@@ -679,7 +679,7 @@ fn a_clean_disconnect_flushes_first() {
     run(async {
         let broker = ScriptedBroker::start(|_| Script::default());
         let mut o = options(broker.port);
-        o.will = Some(Will { topic: "v1/p/e/status".into(), payload: b"{}".to_vec() });
+        o.will = Some(Will { topic: "v1/p/e/status".into(), payload: b"{}".to_vec(), retain: true });
         let mut c = Connection::open(&o).unwrap();
         connected(&mut c).await;
         send(&mut c, 1..=8);

@@ -115,7 +115,8 @@ impl Agent {
         let opening = writer::open(disk, host.options.clone(), now).map_err(|e| format!("open: {e}"))?;
         let found = opening.found().clone();
         let opened = opening.stats().broken.is_none() || !found.epochs.is_empty();
-        let settings = Settings { hub: relay::hub_memory(&found), ..host.settings.clone() };
+        let (hub, anchors) = (relay::hub_memory(&found), relay::anchors(&found));
+        let settings = Settings { hub, anchors, ..host.settings.clone() };
         let losses = if host.fault == Some(Fault::DroppedLoss) { Vec::new() } else { found.losses.clone() };
         let uplink = Uplink::new(settings.clone(), relay::epoch_views(&found), losses, seed);
         let told = Shared::<Vec<Event>>::default();

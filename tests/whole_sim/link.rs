@@ -40,6 +40,7 @@ impl World {
             }
             writer::Event::Opened(found) => {
                 self.agent.opened = true;
+                self.agent.machine.handle(Input::Anchors(relay::anchors(found)), self.clock());
                 self.agent.known.extend(found.epochs.iter().map(|view| view.epoch));
                 let auto = self.host.settings.level == Level::Auto;
                 self.oracle.at_level_hub |= auto && relay::hub_memory(found) == HubMemory::Acknowledged;

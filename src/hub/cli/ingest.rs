@@ -35,8 +35,8 @@ Examples:
 Every record is stored once, in DIR/records-*.ndjson: numbers rise, only the newest file grows, whoever reads
 them may take or delete the others. A line is what `tail` calls a record, without a verdict; `time` is corrected
 where the host's clock was wrong and a right one is known (`corrected`: true). When it becomes known only later, a line
-of `type` clock tells how to correct what was stored before. DIR/ledger.redb knows what is stored: without it, what hosts
-send again is stored twice.
+of `type` clock tells how to correct what was stored before. DIR/ledger.redb knows what is stored: an older copy of it
+learns at the start what the files hold, and so does a new one.
 
 The broker is acknowledged when the record is safe here, and then the host is told. What hosts have numbered and
 neither sent nor declared lost is asked for again after two heartbeats. When the disk is full nothing is acknowledged

@@ -3,12 +3,12 @@
 //! Blocking; run by the writer's thread. A batch that fails leaves nothing behind and can be committed again, also
 //! after a crash: the ledger decides what is new, and the sink drops what the ledger does not vouch for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use super::batch::{Batch, Item};
 use crate::clock::Now;
-use crate::hub::ledger::{Draft, Ledger, LedgerError, Times, Told};
+use crate::hub::ledger::{Draft, Forgot, Ledger, LedgerError, Times, Told};
 use crate::hub::sinks::{Correction, Sink, SinkError, Stored};
 use crate::record::Record;
 use crate::wire::{Ack, Envelope, Loss, State, Status};
@@ -27,6 +27,8 @@ pub struct Committed {
     pub stored: u64,
     pub duplicates: u64,
     pub acks: Vec<HostAck>,
+    /// What bounds made the ledger forget, with one epoch of each host.
+    pub forgot: BTreeMap<(String, Forgot), u64>,
 }
 
 /// What may be said to a host now.
@@ -53,7 +55,8 @@ pub fn commit(batch: &Batch, ledger: &mut Ledger, sink: &mut dyn Sink, now: Now)
     for item in &batch.items {
         work.item(item)?;
     }
-    work.finish()
+    let done = work.finish()?;
+    Ok(Committed { forgot: ledger.take_forgotten(), ..done })
 }
 
 struct Work<'a> {

@@ -5,6 +5,7 @@
 //! Bounded: messages that are not committed are at most what the broker may send unacknowledged.
 
 pub mod acks;
+mod adopt;
 pub mod batch;
 pub mod commit;
 pub mod desk;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
+use self::batch::Item;
 use self::commit::Committed;
 use self::desk::Desk;
 use self::housekeeping::Housekeeping;
@@ -36,14 +38,14 @@ use self::writer::{Outcome, Writer};
 use super::ledger::Ledger;
 use super::link::{Link, LinkEvent};
 use super::read::{Bad, Message, read};
-use super::repeats::Repeats;
+use super::repeats::{HostRepeats, Repeats};
 use super::tracker::Finding;
-use crate::clock;
+use crate::clock::{self, Now};
 use crate::uplink::transport::{AckToken, Received};
 use crate::wire::{DecodeLimits, Reply, State};
 
-/// Payload bytes of a batch, and of what waits behind it; above it no more is taken from the connection.
-const BATCH_BYTES: usize = 1 << 20;
+/// Memory of a batch, and of all that is not committed; above it no more is taken from the connection.
+const BATCH_BYTES: usize = 4 << 20;
 const WAITING_BYTES: usize = 8 << 20;
 /// So many messages are committed before the window ends when no more come: the broker may have reached its own limit.
 const ENOUGH: usize = 16;
@@ -112,6 +114,8 @@ struct Ingest {
     stalled: Repeats,
     failures: Repeats,
     bad: Repeats,
+    /// What a host can make us say.
+    news: HostRepeats,
 }
 
 impl Ingest {
@@ -147,6 +151,7 @@ impl Ingest {
             stalled: Repeats::default(),
             failures: Repeats::default(),
             bad: Repeats::default(),
+            news: HostRepeats::default(),
             options,
         })
     }
@@ -234,15 +239,15 @@ impl Ingest {
         // Also for what is not used: acknowledgements keep the order of arrival.
         self.owed.extend(ack);
         self.first.get_or_insert(self.latest);
-        self.bytes += payload.len();
+        let before = self.desk.batch.items.len();
         match read(&self.options.prefix, &topic, &payload, retain, &self.limits) {
             Ok(Some(Message::Data { envelope, proof, .. })) => {
                 let host = envelope.host.clone();
-                report(&host, &self.desk.data(envelope, topic, proof, now));
+                report(&mut self.news, &host, &self.desk.data(envelope, topic, proof, now), now);
             }
             Ok(Some(Message::Online(status))) => {
                 let host = status.host.clone();
-                report(&host, &self.desk.online(status, retain, now));
+                report(&mut self.news, &host, &self.desk.online(status, retain, now), now);
             }
             Ok(Some(Message::Offline { host, session, .. })) => self.desk.offline(host, session),
             Ok(Some(Message::Reply { host, hub, reply })) if hub == self.options.hub => self.replied(&host, &reply),
@@ -255,16 +260,14 @@ impl Ingest {
                 text.inspect(|text| tracing::warn!("{text}"));
             }
         }
+        self.bytes += self.desk.batch.items[before..].iter().map(Item::held).sum::<usize>();
     }
 
-    fn replied(&self, host: &str, reply: &Reply) {
+    fn replied(&mut self, host: &str, reply: &Reply) {
         if !reply.ok && self.desk.resends.is_ours(&reply.id) {
             let why = reply.message.as_deref().unwrap_or("it does not say why");
-            tracing::warn!(
-                host,
-                "the host does not send again what it was asked for: {}",
-                super::text::shown(why, 200)
-            );
+            let text = self.news.say(host, "the host does not send again what it was asked for", clock::now().mono);
+            text.inspect(|text| tracing::warn!(host, why = super::text::shown(why, 200), "{text}"));
         }
     }
 
@@ -283,9 +286,14 @@ impl Ingest {
     }
 
     fn committed(&mut self, committed: Committed) {
-        let Committed { stored, duplicates, acks } = committed;
+        let Committed { stored, duplicates, acks, forgot } = committed;
         tracing::debug!(stored, duplicates, "committed");
         self.stalled.over();
+        let now = clock::now().mono;
+        for ((host, what), epoch) in forgot {
+            let text = self.news.say(&host, what.text(), now);
+            text.inspect(|text| tracing::warn!(host, epoch, "{text}"));
+        }
         let (owed, _) = self.committing.take().unwrap_or_default();
         owed.into_iter().for_each(|token| self.link.ack(token));
         acks.into_iter().for_each(|ack| self.desk.acks.add(ack));
@@ -329,22 +337,26 @@ impl Ingest {
     }
 }
 
-/// What an operator should know of a host.
-fn report(host: &str, findings: &[Finding]) {
+/// What an operator should know of a host, which can bring about any number of it.
+fn report(news: &mut HostRepeats, host: &str, findings: &[Finding], now: Now) {
     let mut confirmed = 0;
+    let mut say = |what| news.say(host, what, now.mono);
     for finding in findings {
         match finding {
             Finding::NewEpoch { epoch, previous: Some(previous) } => {
-                tracing::info!(host, epoch, previous, "the host has a new outbox");
+                let text = say("the host has a new outbox");
+                text.inspect(|text| tracing::info!(host, epoch, previous, "{text}"));
             }
             Finding::Confirmed { seqs, .. } => confirmed += seqs.end() - seqs.start() + 1,
             Finding::Bound(bound) => {
-                tracing::warn!(host, ?bound, "the memory for tracking is full: some gaps are not asked for")
+                let text = say("the memory for tracking is full: some gaps are not asked for");
+                text.inspect(|text| tracing::warn!(host, ?bound, "{text}"));
             }
             _ => {}
         }
     }
     if confirmed > 0 {
-        tracing::warn!(host, records = confirmed, "missing, and two heartbeats neither promised nor declared them");
+        let text = say("missing, and two heartbeats neither promised nor declared them");
+        text.inspect(|text| tracing::warn!(host, records = confirmed, "{text}"));
     }
 }

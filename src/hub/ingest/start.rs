@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use super::adopt::adopt;
 use super::options::IngestError;
 use crate::clock::Now;
 use crate::hub::ledger::{Ledger, LedgerError};
@@ -27,8 +28,9 @@ pub(super) async fn open(dir: &Path) -> Result<Ledger, IngestError> {
     Ok(Ledger::open(dir)?)
 }
 
-/// Agrees with the sink on where it stands, before the first batch: what lies behind it is then a batch's.
+/// Agrees with the sink on where it stands, before the first batch.
 pub fn begin(ledger: &mut Ledger, sink: &mut dyn Sink, now: Now) -> Result<(), IngestError> {
+    adopt(ledger, sink)?;
     let position = ledger.position()?.map(str::to_owned);
     sink.begin(position.as_deref(), now)?;
     if position.is_none() {

@@ -87,6 +87,24 @@ impl Clocks {
         }
     }
 
+    /// Takes in what a sink says that it stored: by this offset, or as it came.
+    pub fn found(&mut self, boot: &str, epoch: u64, seqs: RangeInclusive<u64>, offset: Option<i64>) {
+        match (offset, self.boot(boot)) {
+            (Some(offset), Some(boot)) => {
+                boot.offset.get_or_insert(offset);
+            }
+            (None, Some(boot)) => boot.note(epoch, seqs),
+            (_, None) => {}
+        }
+    }
+
+    /// Takes in that a sink was told the offset.
+    pub fn told(&mut self, boot: &str, offset: i64) {
+        if let Some(boot) = self.boot(boot) {
+            boot.offset.get_or_insert(offset);
+        }
+    }
+
     /// Made the one used last; `None` for what is no boot id.
     fn boot(&mut self, id: &str) -> Option<&mut Boot> {
         if id.is_empty() || id.len() > MAX_BOOT_ID {

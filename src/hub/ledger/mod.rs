@@ -35,6 +35,8 @@ pub const MAX_EPOCHS: usize = 64;
 /// Ranges and accounts held in memory between commits.
 const CACHED_RANGES: usize = 200_000;
 const CACHED_ACCOUNTS: usize = 20_000;
+/// Hosts of which it is known between commits when their epochs were heard.
+const CACHED_HEARD: usize = 1000;
 
 const HOSTS: TableDefinition<&str, &[u8]> = TableDefinition::new("hosts");
 const EPOCHS: TableDefinition<(&str, u64), &[u8]> = TableDefinition::new("epochs");
@@ -49,8 +51,8 @@ pub enum LedgerError {
     #[error("the ledger {0} was written by a newer holdover-hub (format {1}); upgrade this one")]
     Newer(PathBuf, u64),
     #[error(
-        "the ledger {path} cannot be read: {why}; move it away: the hub then begins anew, and what hosts send again is \
-         stored twice. Do not put an older copy in its place: what was stored since then would be cut from the files"
+        "the ledger {path} cannot be read: {why}; move it away, or put an older copy in its place: the hub then reads from \
+         the record files beside it what they hold"
     )]
     Damaged { path: PathBuf, why: String },
     #[error("there is no ledger in {0}; has `holdover-hub ingest` run with this --dir?")]
@@ -72,6 +74,25 @@ pub struct Ledger {
     accounts: BTreeMap<Key, Account>,
     hosts: BTreeMap<String, HostRow>,
     cached_ranges: usize,
+    /// When each epoch was heard last, of hosts that have brought new ones.
+    heard: BTreeMap<String, BTreeMap<u64, i64>>,
+    forgot: BTreeMap<(String, Forgot), u64>,
+}
+
+/// What a bound made the ledger forget of a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Forgot {
+    Epoch,
+    Ranges,
+}
+
+impl Forgot {
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Epoch => "more epochs than the ledger keeps: the one heard least recently is forgotten",
+            Self::Ranges => "more ranges than the ledger keeps: the smallest are forgotten, and may be stored twice",
+        }
+    }
 }
 
 impl Ledger {
@@ -91,6 +112,8 @@ impl Ledger {
             accounts: BTreeMap::new(),
             hosts: BTreeMap::new(),
             cached_ranges: 0,
+            heard: BTreeMap::new(),
+            forgot: BTreeMap::new(),
         };
         ledger.reopen()?;
         Ok(ledger)
@@ -115,7 +138,13 @@ impl Ledger {
     fn forget_cache(&mut self) {
         self.accounts.clear();
         self.hosts.clear();
+        self.heard.clear();
         self.cached_ranges = 0;
+    }
+
+    /// What the bounds made the last draft forget, with one epoch of each host.
+    pub fn take_forgotten(&mut self) -> BTreeMap<(String, Forgot), u64> {
+        std::mem::take(&mut self.forgot)
     }
 
     /// Where the sink stood at the last commit; `None` before the first.
@@ -134,6 +163,7 @@ impl Ledger {
         if self.cached_ranges > CACHED_RANGES || self.accounts.len() > CACHED_ACCOUNTS {
             self.forget_cache();
         }
+        self.forgot.clear();
         Ok(Draft { ledger: self, accounts: BTreeMap::new(), hosts: BTreeMap::new(), removed: BTreeSet::new() })
     }
 
@@ -144,6 +174,27 @@ impl Ledger {
         let Some(db) = &self.db else { return Err(LedgerError::Absent(self.dir.clone())) };
         let txn = db.begin_read().map_err(|e| failed(&path, redb::Error::from(e)))?;
         Ok(View::of(path, txn))
+    }
+
+    /// When each stored epoch of a host was heard last; read from its rows once, which may be large.
+    fn heard(&mut self, host: &str) -> Result<&BTreeMap<u64, i64>, LedgerError> {
+        if !self.heard.contains_key(host) {
+            let path = self.dir.join(LEDGER);
+            let Some(db) = &self.db else { return Err(LedgerError::Absent(self.dir.clone())) };
+            let known = read(db, &path, |txn| {
+                let mut known = BTreeMap::new();
+                for row in txn.open_table(EPOCHS)?.range((host, 0)..=(host, u64::MAX))? {
+                    let (key, value) = row?;
+                    known.insert(key.value().1, decode::<LastHeard>(&path, value.value()).map_or(0, |row| row.last_ms));
+                }
+                Ok(known)
+            })?;
+            if self.heard.len() >= CACHED_HEARD {
+                self.heard.clear();
+            }
+            self.heard.insert(host.to_owned(), known);
+        }
+        Ok(self.heard.entry(host.to_owned()).or_default())
     }
 
     fn row<T: DeserializeOwned>(
@@ -224,32 +275,16 @@ impl Draft<'_> {
         self.removed.insert(key);
     }
 
+    /// Forgets an epoch when the host has no place for one more.
     fn make_room(&mut self, host: &str) -> Result<(), LedgerError> {
-        let path = self.ledger.dir.join(LEDGER);
-        let Some(db) = &self.ledger.db else { return Ok(()) };
-        let mut known: Vec<(i64, u64)> = read(db, &path, |txn| {
-            let table = txn.open_table(EPOCHS)?;
-            let mut known = Vec::new();
-            for row in table.range((host, 0)..=(host, u64::MAX))? {
-                let (key, value) = row?;
-                let heard = decode::<LastHeard>(&path, value.value()).map_or(0, |row| row.last_ms);
-                known.push((heard, key.value().1));
-            }
-            Ok(known)
-        })?;
-        let own = self.accounts.iter().filter(|((its, _), _)| its == host).map(|((_, epoch), a)| (a.last_ms, *epoch));
-        known.retain(|(_, epoch)| !self.removed.contains(&(host.to_owned(), *epoch)));
-        known.extend(own);
-        known.sort_unstable_by_key(|(_, epoch)| *epoch);
-        known.dedup_by_key(|(_, epoch)| *epoch);
+        let of_host = (host.to_owned(), 0)..=(host.to_owned(), u64::MAX);
+        let mut known = self.ledger.heard(host)?.clone();
+        known.retain(|epoch, _| !self.removed.contains(&(host.to_owned(), *epoch)));
+        known.extend(self.accounts.range(of_host).map(|((_, epoch), account)| (*epoch, account.last_ms)));
         if known.len() >= MAX_EPOCHS
-            && let Some((_, oldest)) = known.into_iter().min()
+            && let Some((oldest, _)) = known.into_iter().min_by_key(|(epoch, heard)| (*heard, *epoch))
         {
-            tracing::warn!(
-                host,
-                epoch = oldest,
-                "more than {MAX_EPOCHS} epochs: the one heard least recently is forgotten"
-            );
+            self.ledger.forgot.insert((host.to_owned(), Forgot::Epoch), oldest);
             self.remove(host, oldest);
         }
         Ok(())
@@ -259,11 +294,7 @@ impl Draft<'_> {
     pub fn commit(mut self, position: &str) -> Result<BTreeMap<Key, Account>, LedgerError> {
         for ((host, epoch), account) in &mut self.accounts {
             if account.hold_to(MAX_RANGES) {
-                tracing::warn!(
-                    host,
-                    epoch,
-                    "more than {MAX_RANGES} ranges: the smallest are forgotten, and may be stored twice"
-                );
+                self.ledger.forgot.insert((host.clone(), Forgot::Ranges), *epoch);
             }
         }
         let path = self.ledger.dir.join(LEDGER);
@@ -274,8 +305,10 @@ impl Draft<'_> {
         self.ledger.position = Some(position.to_owned());
         for key in &self.removed {
             self.ledger.accounts.remove(key);
+            self.ledger.heard.get_mut(&key.0).map(|heard| heard.remove(&key.1));
         }
         for (key, account) in &self.accounts {
+            self.ledger.heard.get_mut(&key.0).map(|heard| heard.insert(key.1, account.last_ms));
             self.ledger.cached_ranges += account.range_count();
             self.ledger.accounts.insert(key.clone(), account.clone());
         }
@@ -387,6 +420,8 @@ fn encode<T: Serialize>(row: &T) -> Vec<u8> {
 
 /// A row that does not match its checksum is as good as none: what it knew may be stored twice, and is asked for again.
 fn decode<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Option<T> {
+    #[cfg(test)]
+    tests::DECODED.with(|count| count.set(count.get() + 1));
     let (crc, body) = bytes.split_at_checked(4)?;
     let row = (crc == crc32fast::hash(body).to_le_bytes()).then(|| rmp_serde::from_slice(body).ok()).flatten();
     if row.is_none() {

@@ -1,6 +1,13 @@
+use std::cell::Cell;
+
 use redb::ReadableTable;
 
 use super::*;
+
+thread_local! {
+    /// Rows read and checked.
+    pub static DECODED: Cell<usize> = const { Cell::new(0) };
+}
 
 fn stored(ledger: &mut Ledger) -> Vec<(String, u64, u64)> {
     let mut found = Vec::new();
@@ -87,4 +94,38 @@ fn a_beginning_that_was_cut_short_begins_anew() {
     let mut ledger = Ledger::open(dir.path()).unwrap();
     take(&mut ledger, "a", 7, 1..=1, "p");
     assert!(!dir.path().join(TEMP).exists());
+}
+
+/// The writer's thread has other hosts to serve.
+#[test]
+fn a_host_of_ever_new_epochs_costs_one_look_at_its_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::open(dir.path()).unwrap();
+    let bring = |ledger: &mut Ledger, epoch: u64| {
+        let mut draft = ledger.draft().unwrap();
+        draft.host("a").unwrap().hear("lab", Some(epoch), 1);
+        let account = draft.account("a", epoch).unwrap();
+        account.take(1..=3);
+        account.last_ms = epoch as i64;
+        draft.commit("p").unwrap();
+    };
+    (1..=MAX_EPOCHS as u64).for_each(|epoch| bring(&mut ledger, epoch));
+    drop(ledger);
+    let mut ledger = Ledger::open(dir.path()).unwrap();
+    DECODED.set(0);
+    (100..400).for_each(|epoch| bring(&mut ledger, epoch));
+    assert_eq!(DECODED.get(), MAX_EPOCHS + 1, "and at the host's");
+    let forgot: Vec<_> = ledger.take_forgotten().into_iter().collect();
+    assert_eq!(forgot, [(("a".to_owned(), Forgot::Epoch), 399 - MAX_EPOCHS as u64)]);
+    let kept: Vec<_> = stored(&mut ledger).into_iter().map(|(_, epoch, _)| epoch).collect();
+    assert_eq!(kept, (400 - MAX_EPOCHS as u64..400).collect::<Vec<_>>());
+    // One draft that brings many is bounded all the same, and one that fails leaves nothing behind.
+    let mut draft = ledger.draft().unwrap();
+    (500..700).for_each(|epoch| draft.account("a", epoch).unwrap().last_ms = epoch as i64);
+    drop(draft);
+    let mut draft = ledger.draft().unwrap();
+    (1000..1300).for_each(|epoch| draft.account("a", epoch).unwrap().last_ms = epoch as i64);
+    draft.commit("p").unwrap();
+    let kept: Vec<_> = stored(&mut ledger).into_iter().map(|(_, epoch, _)| epoch).collect();
+    assert_eq!(kept, (1300 - MAX_EPOCHS as u64..1300).collect::<Vec<_>>());
 }

@@ -14,7 +14,8 @@ use self::backoff::Backoff;
 use crate::uplink::transport::tls::{self, TlsFiles, VerificationTime};
 use crate::uplink::transport::{
     AckToken, BrokerUrl, CloseKind, CloseReason, ConnectOptions, Connection, Credentials, Limits, Publish,
-    PublishRefused, Received, Session, SubscribeOutcome, Subscription, TlsFailure, TransportEvent, suback_name,
+    PublishRefused, RETAIN_NOT_SUPPORTED, Received, Session, SubscribeOutcome, Subscription, TlsFailure,
+    TransportEvent, suback_name,
 };
 use crate::wire::{DecodeLimits, Topic};
 
@@ -107,6 +108,8 @@ pub(in crate::hub) struct Link {
     sweep: Sweep,
     /// Connections in a row that were made at once and lost.
     losses: u32,
+    /// Whether the broker keeps retained messages, as it last said.
+    retains: bool,
 }
 
 /// An older session of our client id, left by one that was killed, would bring messages from before. A clean start on
@@ -166,6 +169,7 @@ impl Link {
             ever_listened: false,
             sweep: Sweep::NotYet,
             losses: 0,
+            retains: true,
         }
     }
 
@@ -203,8 +207,9 @@ impl Link {
         }
     }
 
-    /// Hands over one QoS 1 publish; answered by [`LinkEvent::Acked`] unless the connection is lost first.
+    /// Hands over one QoS 1 publish, not retained where the broker keeps none; answered by [`LinkEvent::Acked`] unless the connection is lost first.
     pub fn publish(&mut self, publish: Publish) -> Result<(), PublishRefused> {
+        let publish = Publish { retain: publish.retain && self.retains, ..publish };
         let State::Up { connection, .. } = &mut self.state else { return Err(PublishRefused::NotConnected) };
         connection.publish(publish)
     }
@@ -250,7 +255,7 @@ impl Link {
     fn open(&mut self, options: &LinkOptions) -> Result<Connection, LinkError> {
         let mut connect = connect_options(options, self.ever_listened)?;
         self.attempts += 1;
-        connect.will = options.presence.as_ref().map(|topic| presence::will(topic, self.session()));
+        connect.will = options.presence.as_ref().map(|topic| presence::will(topic, self.session(), self.retains));
         let refused = |e: &dyn std::fmt::Display| LinkError::Config(e.to_string());
         if self.sweep == Sweep::Now {
             connect.session = Session::CLEAN;
@@ -269,7 +274,8 @@ impl Link {
 
     fn translate(&mut self, event: TransportEvent) -> Option<LinkEvent> {
         match event {
-            TransportEvent::Connected(Limits { session_present, .. }) => {
+            TransportEvent::Connected(Limits { session_present, retain_available, .. }) => {
+                self.retains = retain_available;
                 if self.sweeps(session_present) {
                     self.state = State::Down { until: Instant::now() };
                     return None;
@@ -321,6 +327,9 @@ impl Link {
 
     fn closed(&mut self, reason: &CloseReason) -> LinkEvent {
         let text = reason.to_string();
+        if let CloseKind::ConnectRefused { code: RETAIN_NOT_SUPPORTED } = reason.kind {
+            self.retains = false;
+        }
         if let CloseKind::Disconnected { code: SESSION_TAKEN_OVER, .. } = reason.kind {
             // Our own older connections are gone, so it is somebody else; coming back would throw that one off.
             return self.fail(LinkError::Refused(format!(

@@ -9,7 +9,7 @@ pub(super) fn session(seed: u64, attempt: u64) -> String {
     format!("{seed:016x}-{attempt}")
 }
 
-pub(super) fn will(topic: &Topic, session: String) -> Will {
+pub(super) fn will(topic: &Topic, session: String, retain: bool) -> Will {
     let gone = HubState { v: VERSION, state: State::Offline, session, version: None, sent: None };
-    Will { topic: topic.to_string(), payload: encode_payload(&gone) }
+    Will { topic: topic.to_string(), payload: encode_payload(&gone), retain }
 }

@@ -1,9 +1,10 @@
 //! Where records end up. A sink is one file here and one line in [`SINKS`].
 //!
 //! A batch is `begin`, `write` for each record (and `correct`, rarely), `flush`; then the ledger commits the batch's seqs together with the
-//! position that `flush` returned. Whatever a sink holds beyond the position of the ledger's last commit was never
-//! acknowledged to the broker and comes again, so `begin` drops it: that makes a record stored once. A sink with
-//! transactions of its own may keep the ledger's rows in them instead.
+//! position that `flush` returned. A batch that fails is taken back by the next `begin`. What a start finds beyond the
+//! ledger's position is never dropped, for it cannot be told a crash between the two commits from an older ledger that was
+//! put back: the ledger learns it by `beyond` as stored. Both make a record stored once. A sink with transactions of its own
+//! may keep the ledger's rows in them instead.
 
 pub mod ndjson;
 
@@ -35,6 +36,33 @@ pub struct Correction<'a> {
     pub offset_ms: i64,
 }
 
+/// A part of what is stored and the ledger does not know, in the order in which it was stored.
+#[derive(Debug, PartialEq)]
+pub struct Beyond {
+    pub rows: Vec<Found>,
+    /// It was stored then or later, ms since 1970.
+    pub since_ms: i64,
+    /// The position behind it.
+    pub position: String,
+}
+
+#[derive(Debug, PartialEq)]
+pub enum Found {
+    Record {
+        host: String,
+        site: String,
+        epoch: u64,
+        seq: u64,
+        /// The boot, where the clock was not synchronised, and what `mono` was given to be the time.
+        boot: Option<(String, Option<i64>)>,
+    },
+    Correction {
+        host: String,
+        boot: String,
+        offset_ms: i64,
+    },
+}
+
 #[derive(Debug, thiserror::Error)]
 #[error("{what} {path}: {source}")]
 pub struct SinkError {
@@ -45,6 +73,11 @@ pub struct SinkError {
 }
 
 pub trait Sink: Send {
+    /// At the start: the next part of what lies behind `durable`, made durable; `None` when there is no more.
+    fn beyond(&mut self, durable: Option<&str>) -> Result<Option<Beyond>, SinkError> {
+        let _ = durable;
+        Ok(None)
+    }
     /// Starts a batch behind `durable`, the position of the ledger's last commit (`None`: it has none).
     fn begin(&mut self, durable: Option<&str>, now: Now) -> Result<(), SinkError>;
     fn write(&mut self, record: &Stored<'_>) -> Result<(), SinkError>;

@@ -1,16 +1,18 @@
 //! Records as NDJSON, one object a line, in files that are closed by size and age.
 //!
 //! `records-{number}-{time}.ndjson`: numbers rise, only the newest file grows, the others are final. Each batch is
-//! synced before the ledger commits. Deletes nothing but the unfinished file of a batch that was never committed; how
-//! long files are kept is for whoever reads them.
+//! synced before the ledger commits. Takes back nothing but what this process wrote in a batch that failed, and a last line
+//! that was never finished; how long files are kept is for whoever reads them.
+
+mod beyond;
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{Correction, Sink, SinkError, SinkOptions, Stored};
+use super::{Beyond, Correction, Sink, SinkError, SinkOptions, Stored};
 use crate::clock::Now;
 use crate::hub::line::time_of;
 use crate::record::{Fields, RunError, Status, Tags};
@@ -18,14 +20,13 @@ use crate::wire::Lane;
 
 /// Written out when it is this long.
 const BUFFER: usize = 256 << 10;
-/// A batch never leaves more than that behind the position: beyond it, the ledger is older than the files.
-const MAX_UNCOMMITTED: u64 = 256 << 20;
 
 pub fn open(options: &SinkOptions) -> Result<Box<dyn Sink>, SinkError> {
     std::fs::create_dir_all(&options.dir).map_err(failed("cannot make the directory", &options.dir))?;
     Ok(Box::new(Ndjson {
         options: options.clone(),
-        base: Position { name: Name { number: 0, made_ms: 0 }, len: 0 },
+        base: Position::FIRST,
+        ends: None,
         current: None,
         last: 0,
         buffer: Vec::new(),
@@ -38,6 +39,8 @@ struct Ndjson {
     options: SinkOptions,
     /// Where the batch begins.
     base: Position,
+    /// Where the files were seen to end: what lies behind it is a batch of this process that failed.
+    ends: Option<Position>,
     current: Option<Current>,
     /// The highest number in use.
     last: u64,
@@ -57,24 +60,24 @@ struct Current {
 }
 
 impl Sink for Ndjson {
+    fn beyond(&mut self, durable: Option<&str>) -> Result<Option<Beyond>, SinkError> {
+        beyond::next(&self.options.dir, durable.and_then(Position::parse))
+    }
+
     fn begin(&mut self, durable: Option<&str>, now: Now) -> Result<(), SinkError> {
         self.now_ms = now.wall_ms;
         self.buffer.clear();
-        let at = durable.and_then(Position::parse);
-        let stands = match (&self.current, &at) {
-            (Some(current), Some(at)) => current.name == at.name && current.len == at.len && current.durable == at.len,
-            _ => false,
-        };
-        if !stands {
+        let at = durable.and_then(Position::parse).unwrap_or(Position::FIRST);
+        let stands = self
+            .current
+            .as_ref()
+            .is_some_and(|current| current.name == at.name && current.len == at.len && current.durable == at.len);
+        self.base = at.clone();
+        if stands {
+            self.ends = Some(at);
+        } else {
             self.current = None;
-            let at = match at {
-                Some(at) => at,
-                None => self.end()?,
-            };
-            self.base = at.clone();
             self.recover(at)?;
-        } else if let Some(at) = at {
-            self.base = at;
         }
         if self.current.as_ref().is_some_and(|current| self.is_full(current)) {
             self.current = None;
@@ -134,22 +137,19 @@ impl Ndjson {
 
     /// Brings the files to where the ledger says they are, and goes on there.
     fn recover(&mut self, at: Position) -> Result<(), SinkError> {
-        let names = self.names()?;
-        self.last = names.last().map_or(0, |name| name.number).max(at.name.number);
-        let beyond = names.iter().filter(|name| name.number > at.name.number).cloned().collect::<Vec<_>>();
+        let names = names(&self.options.dir)?;
+        let ours = self.ends.as_ref() == Some(&at);
+        let beyond = names.iter().filter(|name| name.number > at.name.number).collect::<Vec<_>>();
         let path = self.options.dir.join(at.name.to_string());
-        let len = match std::fs::metadata(&path) {
-            Ok(about) => Some(about.len()),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-            Err(e) => return Err(failed("cannot look at", &path)(e)),
-        };
-        // One commit makes one file at most.
+        let len = length(&path)?;
         let tail = len.map_or(0, |len| len.saturating_sub(at.len));
-        if beyond.iter().any(|name| name.number > at.name.number + 1) || tail > MAX_UNCOMMITTED {
+        if !ours && (!beyond.is_empty() || tail > 0) {
+            self.ends = None;
+            self.last = names.last().map_or(0, |name| name.number).max(at.name.number);
             tracing::error!(
                 file = %path.display(),
-                "the ledger is older than the files (was it restored from a copy?): they are left as they are, and records \
-                 since then may be stored twice"
+                "the files hold more than the ledger knows: they are left as they are, and records since then may be \
+                 stored twice; stop the hub and start it again, which reads them"
             );
             return Ok(());
         }
@@ -166,28 +166,20 @@ impl Ndjson {
                 file = %path.display(), has = len, had = at.len,
                 "is shorter than what was stored in it: records are gone; going on with the next"
             ),
-            Some(_) => self.continue_at(at, &path, tail)?,
+            Some(_) => self.continue_at(&at, &path, tail)?,
         }
+        self.ends = Some(at);
         Ok(())
     }
 
-    /// The end of the whole lines that are here: files of another ledger, if there are any. A torn line was never
-    /// acknowledged, for what a ledger vouches for ends with its line.
-    fn end(&self) -> Result<Position, SinkError> {
-        let Some(name) = self.names()?.pop() else { return Ok(self.base.clone()) };
-        let path = self.options.dir.join(name.to_string());
-        let len = whole_lines(&path).map_err(failed("cannot read the end of", &path))?;
-        Ok(Position { name, len })
-    }
-
-    fn continue_at(&mut self, at: Position, path: &Path, tail: u64) -> Result<(), SinkError> {
+    fn continue_at(&mut self, at: &Position, path: &Path, tail: u64) -> Result<(), SinkError> {
         let mut file = OpenOptions::new().write(true).open(path).map_err(failed("cannot open", path))?;
         if tail > 0 {
-            tracing::info!(file = %path.display(), bytes = tail, "dropping what was written and never committed");
+            tracing::info!(file = %path.display(), bytes = tail, "taking back a batch that failed");
             file.set_len(at.len).and_then(|()| file.sync_all()).map_err(failed("cannot shorten", path))?;
         }
         file.seek(SeekFrom::Start(at.len)).map_err(failed("cannot seek in", path))?;
-        self.current = Some(Current { file, name: at.name, durable: at.len, len: at.len });
+        self.current = Some(Current { file, name: at.name.clone(), durable: at.len, len: at.len });
         Ok(())
     }
 
@@ -201,39 +193,29 @@ impl Ndjson {
         self.current = Some(Current { file, name, durable: 0, len: 0 });
         Ok(())
     }
-
-    /// Our files, oldest first.
-    fn names(&self) -> Result<Vec<Name>, SinkError> {
-        let dir = &self.options.dir;
-        let list = || {
-            let mut names = Vec::new();
-            for entry in std::fs::read_dir(dir)? {
-                names.extend(entry?.file_name().to_str().and_then(Name::parse));
-            }
-            Ok(names)
-        };
-        let mut names = list().map_err(failed("cannot list", dir))?;
-        names.sort_unstable_by_key(|name| name.number);
-        Ok(names)
-    }
 }
 
-/// Where the last whole line of a file ends.
-fn whole_lines(path: &Path) -> io::Result<u64> {
-    let mut file = File::open(path)?;
-    let mut end = file.metadata()?.len();
-    let mut block = vec![0; BUFFER];
-    while end > 0 {
-        let start = end.saturating_sub(BUFFER as u64);
-        let part = &mut block[..(end - start) as usize];
-        file.seek(SeekFrom::Start(start))?;
-        file.read_exact(part)?;
-        if let Some(at) = part.iter().rposition(|byte| *byte == b'\n') {
-            return Ok(start + at as u64 + 1);
+/// Our files, oldest first.
+fn names(dir: &Path) -> Result<Vec<Name>, SinkError> {
+    let list = || {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(dir)? {
+            names.extend(entry?.file_name().to_str().and_then(Name::parse));
         }
-        end = start;
+        Ok(names)
+    };
+    let mut names = list().map_err(failed("cannot list", dir))?;
+    names.sort_unstable_by_key(|name| (name.number, name.made_ms));
+    Ok(names)
+}
+
+/// `None` when there is no such file.
+fn length(path: &Path) -> Result<Option<u64>, SinkError> {
+    match std::fs::metadata(path) {
+        Ok(about) => Ok(Some(about.len())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(failed("cannot look at", path)(e)),
     }
-    Ok(0)
 }
 
 fn sync_dir(dir: &Path) -> Result<(), SinkError> {
@@ -271,13 +253,16 @@ impl std::fmt::Display for Name {
 }
 
 /// `file length`, for the ledger.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Position {
     name: Name,
     len: u64,
 }
 
 impl Position {
+    /// Before any file.
+    const FIRST: Self = Self { name: Name { number: 0, made_ms: 0 }, len: 0 };
+
     fn parse(text: &str) -> Option<Self> {
         let (name, len) = text.split_once(' ')?;
         Some(Self { name: Name::parse(name)?, len: len.parse().ok()? })

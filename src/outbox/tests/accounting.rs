@@ -148,6 +148,33 @@ fn a_clock_that_is_wrong_from_the_start_ages_nothing_for_an_hour() {
     assert!(losses.iter().any(|loss| loss.reason == LossReason::Age), "{losses:?}");
 }
 
+/// A board without a clock boots in 1970 again and again: what it once knew stays a floor under its time.
+#[test]
+fn a_time_that_was_vouched_for_outlives_saves_under_a_wrong_clock() {
+    let disk = SimDisk::new();
+    let in_1970 = |seconds: u64| Now { wall_ms: seconds as i64 * 1000, ..at(seconds) };
+    let known = at(50).wall_ms;
+    let (mut outbox, _) = open_with(&disk, sim(), at(0));
+    outbox.vouch(at(50));
+    outbox.close(at(60));
+    for boot in 1..=3 {
+        let (mut outbox, opened) = open_with(&disk, sim(), in_1970(boot));
+        assert!(opened.last_wall_ms >= known, "boot {boot} is told {}", opened.last_wall_ms);
+        outbox.append(&[run(1, 10)], in_1970(boot)).unwrap();
+        outbox.close(in_1970(boot + 5));
+    }
+    // A clock ahead that nobody vouched for is forgotten with the next save; one that was, with the next word.
+    let ahead = |seconds: u64| Now { wall_ms: known + 1000 * 86_400 * 3650, ..at(seconds) };
+    let (outbox, _) = open_with(&disk, sim(), ahead(9));
+    outbox.close(ahead(9));
+    let (mut outbox, opened) = open_with(&disk, sim(), at(70));
+    assert_eq!(opened.last_wall_ms, ahead(9).wall_ms);
+    outbox.vouch(ahead(9));
+    outbox.vouch(at(70));
+    outbox.close(at(70));
+    assert_eq!(open_with(&disk, sim(), at(71)).1.last_wall_ms, at(70).wall_ms);
+}
+
 #[test]
 fn a_state_file_damaged_while_running_is_replaced() {
     let disk = SimDisk::new();

@@ -45,6 +45,32 @@ fn retried_records_get_new_seqs_even_after_the_loss_was_confirmed_and_acknowledg
 }
 
 #[test]
+fn settled_records_that_are_refused_when_asked_for_again_are_declared_and_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut outbox, opened) = open(dir.path(), 0);
+    let epoch = opened.epoch;
+    outbox.append(&[run(2, 10), run(3, 10), run(1, 10)], at(0)).unwrap();
+    outbox.settle(epoch, &RangeSet::from_iter([1..=6]));
+    outbox.save(at(0)).unwrap();
+    let told = |losses: &[Loss]| losses.iter().map(|l| (l.from, l.to, l.count, l.reason)).collect::<Vec<_>>();
+    let declared = [(3, Some(5), 3, LossReason::Quarantined)];
+    assert_eq!(told(&outbox.quarantine(epoch, 3..=5, "refused", at(1)).unwrap()), declared);
+    sound(&outbox);
+    let identity = &outbox.identity()[0];
+    assert_eq!((identity.settled, identity.quarantined, identity.held.len()), (3, 3, 0));
+    drop(outbox);
+    let (mut outbox, opened) = open(dir.path(), 2);
+    assert_eq!(told(&opened.losses), declared, "durable, and told until it is confirmed");
+    outbox.settle_losses(&opened.losses);
+    // Whoever asks again is told again, and no broker is given what it refuses.
+    let loaded = outbox.load(epoch, 3..=5, 100_000, at(2));
+    assert_eq!((loaded.chunks.len(), told(&loaded.losses)), (0, declared.to_vec()));
+    let (values, _) = quarantine::list(&FileDisk, dir.path()).unwrap();
+    assert_eq!(outbox.retry_quarantined(&values, at(3)), Ok(3), "a person may send them again");
+    sound(&outbox);
+}
+
+#[test]
 fn dropped_records_stay_declared_and_are_not_listed() {
     let dir = tempfile::tempdir().unwrap();
     let (mut outbox, _, values) = set_aside(dir.path());
@@ -71,20 +97,52 @@ fn what_made_way_is_retried_from_its_copy() {
     }
     assert_eq!(outbox.retry_quarantined(&values, at(1)), Ok(3));
     assert!(outbox.identity()[0].held.covers(next..=next + 2));
-    assert!(!values[0].file.exists());
+    assert!(!values[0].value().unwrap().exists());
     sound(&outbox);
 }
 
 #[test]
-fn a_file_that_its_checksum_does_not_prove_is_named_and_listed_nowhere() {
+fn a_file_that_its_checksum_does_not_prove_is_named_and_can_only_be_dropped() {
     let dir = tempfile::tempdir().unwrap();
-    let (_outbox, _, values) = set_aside(dir.path());
-    let mut bytes = std::fs::read(&values[0].file).unwrap();
+    let (mut outbox, epoch, values) = set_aside(dir.path());
+    let file = values[0].value().unwrap();
+    let mut bytes = std::fs::read(file).unwrap();
     let end = bytes.len() - 3;
     bytes[end] ^= 1;
-    std::fs::write(&values[0].file, bytes).unwrap();
-    std::fs::write(values[0].file.with_file_name("x-1.value"), b"").unwrap();
+    std::fs::write(file, bytes).unwrap();
+    std::fs::write(file.with_file_name("x-1.value"), b"").unwrap();
     let (listed, notes) = quarantine::list(&FileDisk, dir.path()).unwrap();
-    assert_eq!((listed.len(), notes.len()), (0, 2), "{notes:?}");
+    assert_eq!((listed.len(), notes.len()), (1, 2), "{notes:?}");
     assert!(notes.iter().any(|note| note.contains("checksum")), "{notes:?}");
+    assert_eq!((listed[0].seqs(), &listed[0].file), (3..=5, &None));
+    let why = outbox.retry_quarantined(&listed, at(1)).unwrap_err();
+    let drop = format!("quarantine drop 3-5 --epoch {epoch}");
+    assert!(why.contains("seqs 3 to 5") && why.contains("no longer kept") && why.contains(&drop), "{why}");
+    assert_eq!(outbox.drop_quarantined(&listed, at(1)), Ok(3));
+    assert!(!file.exists(), "the broken file goes with them");
+    assert_eq!(quarantine::list(&FileDisk, dir.path()).unwrap().0, []);
+    sound(&outbox);
+}
+
+#[test]
+fn values_that_made_way_for_newer_ones_are_still_listed_and_can_be_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut outbox, opened) = open(dir.path(), 0);
+    let epoch = opened.epoch;
+    for seq in 1..=40 {
+        outbox.append(&[run(1, 15_000)], at(0)).unwrap();
+        outbox.quarantine(epoch, seq..=seq, "refused", at(0)).unwrap();
+    }
+    outbox.maintain(at(61));
+    let (listed, notes) = quarantine::list(&FileDisk, dir.path()).unwrap();
+    assert!(notes.is_empty(), "{notes:?}");
+    let all: RangeSet = listed.iter().map(Quarantined::seqs).collect();
+    assert_eq!(all, RangeSet::from_iter([1..=40]), "each once, with its value or without");
+    let (kept, gone): (Vec<_>, Vec<_>) = listed.into_iter().partition(|value| value.file.is_some());
+    assert!(!kept.is_empty() && !gone.is_empty(), "{} kept, {} gone", kept.len(), gone.len());
+    let without: u64 = gone.iter().map(|value| value.to - value.from + 1).sum();
+    assert_eq!(outbox.drop_quarantined(&gone, at(62)), Ok(without));
+    assert_eq!(quarantine::list(&FileDisk, dir.path()).unwrap().0, kept);
+    assert_eq!(outbox.identity()[0].lost[&LossReason::Quarantined], without);
+    sound(&outbox);
 }

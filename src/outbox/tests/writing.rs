@@ -177,6 +177,45 @@ fn loads_are_answered_with_what_was_stored_and_settling_lasts() {
 }
 
 #[test]
+fn what_was_handed_over_before_a_flush_is_told_before_its_end() {
+    runtime().block_on(async {
+        let disk = SimDisk::new();
+        let (handle, mut events) = start(&disk, None);
+        for _ in 0..5 {
+            assert!(handle.append(run(2, 50), clock::now().mono));
+        }
+        // No point, no seq: nothing is told of it.
+        assert!(handle.append(run(0, 0), clock::now().mono));
+        handle.flush();
+        let mut told = 0;
+        let count = |event| {
+            told += usize::from(matches!(event, Event::Appended { .. }));
+            matches!(event, Event::Flushed).then_some(())
+        };
+        until(&mut events, count).await;
+        assert_eq!(told, 5);
+        assert!(handle.shutdown(events, PATIENCE).await);
+    });
+}
+
+#[test]
+fn a_run_under_a_synchronised_clock_vouches_for_the_time_and_no_other_does() {
+    for synced in [false, true] {
+        runtime().block_on(async {
+            let disk = SimDisk::new();
+            let (handle, mut events) = start(&disk, None);
+            let mut run = run(1, 50);
+            run.context.synced = synced;
+            store(&handle, run);
+            until(&mut events, appended).await;
+            assert!(handle.shutdown(events, PATIENCE).await);
+            let state::Loaded::State(saved) = state::load(&disk, Path::new("/outbox")).unwrap() else { panic!("none") };
+            assert_eq!(saved.vouched_ms != 0, synced);
+        });
+    }
+}
+
+#[test]
 fn a_disk_that_fails_for_a_while_costs_nothing_and_is_reported() {
     runtime().block_on(async {
         let disk = SimDisk::new();

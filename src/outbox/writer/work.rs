@@ -142,6 +142,9 @@ impl Writer {
         self.reopen(begun);
         self.carry_out(work, begun);
         self.maintain(now(), always);
+        if always {
+            (self.tell)(Event::Flushed);
+        }
     }
 
     /// Saves what the state does not know yet.
@@ -243,6 +246,9 @@ impl Writer {
         let (runs, sizes): (Vec<Run>, Vec<usize>) = runs.into_iter().unzip();
         match outbox.append(&runs, now) {
             Ok(appended) => {
+                if runs.last().is_some_and(|run| run.context.synced) {
+                    outbox.vouch(now);
+                }
                 self.shared.inbox().bytes -= sizes.iter().sum::<usize>();
                 if let Some(witness) = &mut self.witness {
                     appended.runs.iter().flat_map(|(_, chunks)| chunks).for_each(witness);

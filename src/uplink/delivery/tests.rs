@@ -54,6 +54,74 @@ fn a_fragmenting_settlement_is_forgotten_beyond_the_bound() {
     assert!(!d.is_wanted(7, 19_998..=19_998), "a loss is never forgotten");
 }
 
+/// Sends what is oldest, at most `batch` seqs at a time, and has `answer` judge it; how often each seq was sent.
+fn drain(d: &mut Delivery, batch: u64, mut answer: impl FnMut(&mut Delivery, RangeInclusive<u64>)) -> Vec<u8> {
+    let mut sent = vec![0; 60_000];
+    for _ in 0..200_000 {
+        let Some((7, free)) = d.oldest_free() else { return sent };
+        let seqs = *free.start()..=(*free.end()).min(free.start() + batch - 1);
+        sent[*seqs.start() as usize..=*seqs.end() as usize].iter_mut().for_each(|times| *times += 1);
+        d.claim(7, seqs.clone());
+        answer(d, seqs);
+    }
+    panic!("history does not get on: {:?}", d.oldest_free());
+}
+
+#[test]
+fn more_stretches_than_the_bound_are_each_sent_once() {
+    let islands: Vec<_> = (0..5_000u64).map(|n| n * 10 + 1..=n * 10 + 7).collect();
+    for (batch, at_hub) in [(100, false), (3, false), (100, true), (3, true)] {
+        let mut d = delivery(&[(7, &islands)]);
+        let sent = drain(&mut d, batch, |d, seqs| match at_hub {
+            true => d.taken(7, seqs),
+            false => drop(d.settle(7, seqs)),
+        });
+        let wanted = |seq: usize| u8::from(islands.iter().any(|r| r.contains(&(seq as u64))));
+        assert!((0..60_000).all(|seq| sent[seq] == wanted(seq)), "batches of {batch}, at level hub: {at_hub}");
+        assert!(d.range_count() <= islands.len(), "{}", d.range_count());
+        d.proven(7, 1..=60_000);
+        assert_eq!((d.backlog(), d.range_count()), (0, 0));
+    }
+}
+
+/// A link that breaks after each live record: what was recorded meanwhile lies between what the broker has.
+#[test]
+fn alternating_stretches_stay_bounded_and_history_still_ends() {
+    let mut d = delivery(&[(7, &[1..=40])]);
+    let mut next = 1_001;
+    for _ in 0..10_000 {
+        d.appended(7, next..=next + 4);
+        d.taken(7, next + 2..=next + 2);
+        next += 5;
+        assert!(d.range_count() <= MAX_RANGES + 2, "{}", d.range_count());
+    }
+    let (mut appends, end) = (0, next + 100);
+    let sent = drain(&mut d, 7, |d, seqs| {
+        d.taken(7, seqs);
+        if next < end {
+            d.appended(7, next..=next);
+            d.taken(7, next..=next);
+            (next, appends) = (next + 1, appends + 1);
+        }
+        assert!(d.range_count() <= MAX_RANGES + 2, "{}", d.range_count());
+    });
+    assert_eq!(appends, 100);
+    assert!(sent.iter().all(|times| *times <= 1));
+    assert_eq!(d.range_count(), 2, "1..=40, and all from 1001 on");
+}
+
+/// A hub that stored every other record says so while the ranges are at their bound.
+#[test]
+fn what_a_hub_acknowledges_at_the_bound_is_not_sent_again() {
+    let mut d = delivery(&[(7, &[1..=20_000])]);
+    drain(&mut d, 20_000, |d, seqs| d.taken(7, seqs));
+    let settled: u64 = (2..20_000u64).step_by(2).map(|seq| d.proven(7, seq..=seq).len() as u64).sum();
+    assert_eq!(settled, 9_999, "the outbox hears of all of them");
+    assert!(d.range_count() <= MAX_RANGES && d.oldest_free().is_none(), "{:?}", d.oldest_free());
+    assert_eq!(d.proven(7, 1..=20_000).len(), MAX_RANGES);
+    assert_eq!(d.backlog(), 0);
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     Append(u64),

@@ -45,6 +45,35 @@ fn a_message_never_mixes_clock_contexts() {
 }
 
 #[test]
+fn the_clocks_of_a_boot_are_kept_once_and_put_its_records_right_in_the_next() {
+    let of_boot = |seq: u64, boot: &str, synced: bool| Chunk {
+        context: ClockContext { boot: boot.into(), synced },
+        ..chunk(seq, 100)
+    };
+    let notes = |b: &mut Bench| -> Vec<String> {
+        let found = b.actions.extract_if(.., |a| matches!(a, Action::Note { key: Anchors::NOTE, .. }));
+        found.map(|a| if let Action::Note { value, .. } = a { value } else { String::new() }).collect()
+    };
+    let mut b = Bench::connected(settings(), vec![], Limits::default());
+    b.append("cpu", vec![of_boot(1, "boot-1", false)]);
+    assert!(notes(&mut b).is_empty(), "the clock is wrong");
+    b.append("cpu", vec![of_boot(2, "boot-1", true)]);
+    b.sleep(Duration::from_secs(9));
+    b.append("cpu", vec![of_boot(3, "boot-1", true)]);
+    let kept = notes(&mut b);
+    assert_eq!(kept, ["boot-1 500000 1700000000000"]);
+
+    let settings = Settings { boot: "boot-2".into(), anchors: Anchors::from_note(Some(&kept[0])), ..settings() };
+    let backlog = vec![of_boot(4, "boot-0", false), of_boot(5, "boot-1", false), of_boot(6, "boot-2", false)];
+    let mut b = Bench::connected(Settings { pace: None, ..settings }, backlog, Limits::default());
+    let sent: Vec<_> = b.take("h").iter().map(|seen| (seen.seqs(), seen.envelope().anchor)).collect();
+    let right = Some([500_000, 1_700_000_000_000]);
+    assert_eq!(sent, [(vec![4], None), (vec![5], right), (vec![6], None)]);
+    b.append("cpu", vec![of_boot(7, "boot-2", true)]);
+    assert_eq!(notes(&mut b)[0].split(';').count(), 2, "both are kept");
+}
+
+#[test]
 fn anchor_is_given_for_the_running_boot_and_a_synchronised_clock_only() {
     let mut old = backlog(1, 100);
     old[0].context.boot = "boot-0".into();

@@ -58,6 +58,46 @@ fn retain_is_not_asked_of_a_broker_that_has_none() {
     assert!(b.seen.iter().all(|s| !s.retain));
 }
 
+/// The URL of the next attempt, and whether its will is to be retained.
+fn attempt(b: &mut Bench) -> (usize, bool) {
+    b.act();
+    loop {
+        for action in std::mem::take(&mut b.actions) {
+            if let Action::Connect { url, will, .. } = action {
+                return (url, will.retain);
+            }
+        }
+        b.sleep_until_woken();
+    }
+}
+
+#[test]
+fn a_broker_that_refuses_a_retained_will_gets_one_that_is_not_and_no_other_does() {
+    let mut b = Bench::new(settings(), backlog(3, 100));
+    let mut wills = Vec::new();
+    for _ in 0..5 {
+        let (url, retain) = attempt(&mut b);
+        wills.push((url, retain));
+        let text = "it is so".to_owned();
+        let plain = (url, retain) == (0, true);
+        b.input(Input::Closed(if plain { CloseReason::NoRetain(text) } else { CloseReason::Connect(text) }));
+    }
+    assert_eq!(wills, [(0, true), (1, true), (0, false), (1, true), (0, false)]);
+    // The first is asked again when it says that it keeps them now.
+    assert_eq!((attempt(&mut b), b.uplink.link.url()), ((1, true), 1));
+    b.input(Input::Closed(CloseReason::Connect("not there".into())));
+    assert_eq!(attempt(&mut b), (0, false));
+    b.input(Input::Connected(Limits { retain_available: false, ..Limits::default() }));
+    assert!(!b.take_one("status").retain);
+    assert!(b.logs.iter().any(|line| line.contains("keeps no retained messages")), "{:?}", b.logs);
+    b.lose();
+    assert_eq!(attempt(&mut b), (1, true));
+    b.input(Input::Closed(CloseReason::Connect("not there".into())));
+    assert_eq!(attempt(&mut b), (0, false));
+    b.input(Input::Connected(Limits::default()));
+    assert!(b.take_one("status").retain && b.uplink.link.retains());
+}
+
 #[test]
 fn what_was_in_flight_is_sent_again_by_history_after_a_lost_connection() {
     let mut b = Bench::connected(settings(), vec![], Limits::default());
@@ -147,6 +187,27 @@ fn stop_waits_for_acks_then_says_offline_then_disconnects() {
     assert!(matches!(b.actions.last(), Some(Action::Disconnect { clean: true })));
     assert!(b.uplink.is_stopped() && b.uplink.next_wake().is_none());
     assert_eq!(b.settled(), vec![1]);
+}
+
+#[test]
+fn what_waits_to_go_live_goes_before_the_goodbye_and_history_does_not() {
+    let limits = Limits { receive_max: 1, ..Limits::default() };
+    let mut b = Bench::connected(settings(), backlog(1, 100), limits);
+    let history = b.take_one("h");
+    b.append("cpu", vec![chunk(2, 100)]);
+    b.append("mem", vec![chunk(3, 100)]);
+    b.input(Input::Stop);
+    b.append("cpu", vec![chunk(4, 100)]);
+    assert!(b.seen.is_empty(), "there is place for one message");
+    b.ack(history.token, 0x97);
+    for topic in ["m/cpu", "m/mem"] {
+        let live = b.take_one(topic);
+        b.ack(live.token, 0);
+    }
+    let offline = b.take_one("status");
+    b.ack(offline.token, 0);
+    assert!(matches!(b.actions.last(), Some(Action::Disconnect { clean: true })));
+    assert_eq!((b.settled(), b.uplink.pending(EPOCH).len()), (vec![2, 3], 2));
 }
 
 #[test]

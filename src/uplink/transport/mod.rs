@@ -99,12 +99,17 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Published by the broker, retained, QoS 1, when the connection ends without a DISCONNECT.
+/// Published by the broker, QoS 1, when the connection ends without a DISCONNECT.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Will {
     pub topic: String,
     pub payload: Vec<u8>,
+    /// A broker that keeps no retained messages refuses the connection for it: [`RETAIN_NOT_SUPPORTED`].
+    pub retain: bool,
 }
+
+/// CONNACK: the will was to be retained.
+pub const RETAIN_NOT_SUPPORTED: u8 = 0x9a;
 
 /// A QoS 1 publish. `token` is the caller's: it comes back in [`TransportEvent::Acked`], once or never.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

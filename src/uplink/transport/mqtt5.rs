@@ -285,7 +285,7 @@ fn mqtt_options(options: &ConnectOptions) -> Result<MqttOptions, ConnectError> {
         mqtt.set_credentials(&credentials.username, &credentials.password);
     }
     if let Some(will) = &options.will {
-        mqtt.set_last_will(LastWill::new(&will.topic, will.payload.clone(), QoS::AtLeastOnce, true, None));
+        mqtt.set_last_will(LastWill::new(&will.topic, will.payload.clone(), QoS::AtLeastOnce, will.retain, None));
     }
     Ok(mqtt)
 }

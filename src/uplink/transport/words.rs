@@ -142,6 +142,10 @@ fn connack_words(code: u8) -> (String, String) {
         0x8a => "the broker has banned this client: see its log",
         0x88 | 0x89 | 0x97 | 0x9f => "the broker is busy; trying again later",
         0x9c | 0x9d => "the broker has moved: change the URL",
+        0x9a => {
+            "it keeps no retained messages, so the next attempt asks for none; allow them at the broker (mosquitto: \
+             retain_available true), or whoever subscribes later does not see at once who is there"
+        }
         0x95 => "the broker refuses a CONNECT of this size; the will may be too large",
         _ => "see the broker's log",
     };

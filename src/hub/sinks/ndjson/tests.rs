@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::hub::sinks::Found;
 use crate::record::{Point, Value};
 use crate::wire::Envelope;
 
@@ -17,6 +18,27 @@ fn batch(sink: &mut dyn Sink, at: Option<&str>, seqs: std::ops::RangeInclusive<u
     sink.begin(at, time).unwrap();
     write(sink, seqs);
     sink.flush().unwrap()
+}
+
+/// Reads what the ledger does not know: the seqs, and where it then stands.
+fn read_back(sink: &mut dyn Sink, at: Option<&str>) -> (Vec<u64>, Option<String>) {
+    let (mut at, mut seqs) = (at.map(str::to_owned), Vec::new());
+    while let Some(part) = sink.beyond(at.as_deref()).unwrap() {
+        at = Some(part.position);
+        seqs.extend(part.rows.iter().map(|row| match row {
+            Found::Record { seq, .. } => *seq,
+            Found::Correction { .. } => 0,
+        }));
+    }
+    (seqs, at)
+}
+
+fn path_of(dir: &Path, position: &str) -> PathBuf {
+    dir.join(position.split(' ').next().unwrap())
+}
+
+fn append(path: &Path, bytes: &[u8]) {
+    OpenOptions::new().append(true).open(path).unwrap().write_all(bytes).unwrap();
 }
 
 fn write(sink: &mut dyn Sink, seqs: std::ops::RangeInclusive<u64>) {
@@ -81,33 +103,99 @@ fn a_correction_is_a_line_of_its_own() {
 }
 
 #[test]
-fn what_the_ledger_does_not_vouch_for_is_dropped_also_when_it_is_torn() {
+fn whole_lines_that_the_ledger_does_not_know_are_read_back_and_a_torn_one_goes() {
     let dir = tempfile::tempdir().unwrap();
     let mut sink = open(&options(dir.path())).unwrap();
     let committed = batch(sink.as_mut(), None, 1..=3, now(0));
     // Flushed and never committed: the crash between the two.
-    batch(sink.as_mut(), Some(&committed), 4..=6, now(1));
+    let flushed = batch(sink.as_mut(), Some(&committed), 4..=6, now(1));
     drop(sink);
-    let path = dir.path().join(committed.split(' ').next().unwrap());
-    let mut torn = OpenOptions::new().append(true).open(path).unwrap();
-    torn.write_all(b"{\"type\":\"rec").unwrap();
+    append(&path_of(dir.path(), &committed), b"{\"type\":\"rec");
     let mut sink = open(&options(dir.path())).unwrap();
-    batch(sink.as_mut(), Some(&committed), 4..=5, now(2));
-    assert_eq!(seqs(dir.path()), (vec![1, 2, 3, 4, 5], 1));
+    let (found, at) = read_back(sink.as_mut(), Some(&committed));
+    assert_eq!((found, at.as_deref()), (vec![4, 5, 6], Some(flushed.as_str())));
+    batch(sink.as_mut(), Some(&flushed), 7..=7, now(2));
+    assert_eq!(seqs(dir.path()), (vec![1, 2, 3, 4, 5, 6, 7], 1));
 }
 
 #[test]
-fn a_torn_line_does_not_spoil_the_first_record_of_a_new_ledger() {
+fn a_new_ledger_reads_all_files_and_a_torn_line_spoils_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut small = options(dir.path());
+    small.file_bytes = 600;
+    let mut sink = open(&small).unwrap();
+    let at = batch(sink.as_mut(), None, 1..=3, now(0));
+    let at = batch(sink.as_mut(), Some(&at), 4..=5, now(1));
+    drop(sink);
+    append(&path_of(dir.path(), &at), &[b'{'; BUFFER + 10]);
+    let mut sink = open(&small).unwrap();
+    assert_eq!(read_back(sink.as_mut(), None), (vec![1, 2, 3, 4, 5], Some(at.clone())));
+    batch(sink.as_mut(), Some(&at), 6..=6, now(2));
+    assert_eq!(seqs(dir.path()), (vec![1, 2, 3, 4, 5, 6], 2), "every line whole");
+}
+
+#[test]
+fn an_older_ledger_reads_back_what_came_since_in_every_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut small = options(dir.path());
+    small.file_bytes = 600;
+    let mut sink = open(&small).unwrap();
+    let old = batch(sink.as_mut(), None, 1..=1, now(0));
+    let mut at = old.clone();
+    let mut made = Vec::new();
+    for seq in 2..=9 {
+        at = batch(sink.as_mut(), Some(&at), seq..=seq, now(seq as i64));
+        made.push(path_of(dir.path(), &at));
+    }
+    made.dedup();
+    assert!(made.len() >= 3, "{made:?}");
+    // Somebody took one away.
+    std::fs::remove_file(&made[1]).unwrap();
+    let left = seqs(dir.path()).0;
+    let mut sink = open(&small).unwrap();
+    assert_eq!(read_back(sink.as_mut(), Some(&old)), (left[1..].to_vec(), Some(at.clone())));
+    batch(sink.as_mut(), Some(&at), 10..=10, now(20));
+    assert_eq!(seqs(dir.path()).0, [left, vec![10]].concat(), "and nothing is cut or written over");
+}
+
+#[test]
+fn what_is_no_line_of_ours_is_moved_beside_the_newest_file_and_stays_in_an_older() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut small = options(dir.path());
+    small.file_bytes = 1;
+    let mut sink = open(&small).unwrap();
+    let first = batch(sink.as_mut(), None, 1..=1, now(0));
+    let second = batch(sink.as_mut(), Some(&first), 2..=2, now(1));
+    drop(sink);
+    let garbage = b"\0\0\0 garbage\n{\"type\":\"record\",\"host\":\"h\",\"site\":\"s\",\"epoch\":1,\"seq\":99}\ntorn";
+    append(&path_of(dir.path(), &first), garbage);
+    append(&path_of(dir.path(), &second), garbage);
+    let mut sink = open(&small).unwrap();
+    assert_eq!(read_back(sink.as_mut(), None), (vec![1, 99, 2], Some(second.clone())));
+    let aside = format!("{}.tail-1", path_of(dir.path(), &second).display());
+    assert_eq!(std::fs::read(aside).unwrap(), garbage);
+    assert!(std::fs::read(path_of(dir.path(), &first)).unwrap().ends_with(garbage));
+    // Again: a second one takes no place.
+    append(&path_of(dir.path(), &second), b"more\n");
+    assert_eq!(read_back(sink.as_mut(), Some(&second)), (vec![], Some(second.clone())));
+    let aside = format!("{}.tail-2", path_of(dir.path(), &second).display());
+    assert_eq!(std::fs::read(aside).unwrap(), b"more\n");
+}
+
+#[test]
+fn a_line_of_another_type_or_of_any_length_is_passed() {
     let dir = tempfile::tempdir().unwrap();
     let mut sink = open(&options(dir.path())).unwrap();
-    let committed = batch(sink.as_mut(), None, 1..=3, now(0));
+    let at = batch(sink.as_mut(), None, 1..=1, now(0));
     drop(sink);
-    let path = dir.path().join(committed.split(' ').next().unwrap());
-    let mut torn = OpenOptions::new().append(true).open(path).unwrap();
-    torn.write_all(&[b'{'; BUFFER + 10]).unwrap();
+    append(&path_of(dir.path(), &at), b"{\"type\":\"later\",\"host\":\"h\",\"seq\":\"x\"}\n");
     let mut sink = open(&options(dir.path())).unwrap();
-    batch(sink.as_mut(), None, 1..=2, now(1));
-    assert_eq!(seqs(dir.path()), (vec![1, 2, 3, 1, 2], 1), "stored twice, and every line whole");
+    let (found, later) = read_back(sink.as_mut(), Some(&at));
+    assert_eq!(found, [0; 0]);
+    append(&path_of(dir.path(), &at), &vec![b'0'; 9 << 20]);
+    assert_eq!(read_back(sink.as_mut(), later.as_deref()), (vec![], later));
+    let aside = format!("{}.tail-1", path_of(dir.path(), &at).display());
+    assert_eq!(std::fs::metadata(aside).unwrap().len(), 9 << 20);
 }
 
 #[test]
@@ -135,14 +223,12 @@ fn files_are_closed_by_size_and_age_and_an_uncommitted_new_one_goes() {
     assert_eq!(seqs(dir.path()), (vec![1, 2, 3, 4, 5, 6], 3), "by age");
     batch(sink.as_mut(), Some(&at), 7..=7, now(9000));
     assert_eq!(seqs(dir.path()).1, 4);
-    drop(sink);
-    let mut sink = open(&small).unwrap();
     batch(sink.as_mut(), Some(&at), 7..=8, now(9001));
-    assert_eq!(seqs(dir.path()), (vec![1, 2, 3, 4, 5, 6, 7, 8], 4));
+    assert_eq!(seqs(dir.path()), (vec![1, 2, 3, 4, 5, 6, 7, 8], 4), "the commit failed, and it came again");
 }
 
 #[test]
-fn files_that_were_taken_away_or_belong_to_another_ledger_are_left_behind() {
+fn files_that_were_taken_away_are_left_behind() {
     let dir = tempfile::tempdir().unwrap();
     let mut sink = open(&options(dir.path())).unwrap();
     let at = batch(sink.as_mut(), None, 1..=3, now(0));
@@ -150,17 +236,11 @@ fn files_that_were_taken_away_or_belong_to_another_ledger_are_left_behind() {
     let mut sink = open(&options(dir.path())).unwrap();
     let at = batch(sink.as_mut(), Some(&at), 4..=4, now(1));
     assert!(at.starts_with("records-00000002-"), "{at}");
-    // The ledger is lost: what is here stays.
-    let mut sink = open(&options(dir.path())).unwrap();
-    sink.begin(None, now(2)).unwrap();
-    let begins = sink.flush().unwrap();
-    assert_eq!(begins, at);
-    batch(sink.as_mut(), Some(&begins), 4..=5, now(3));
-    assert_eq!(seqs(dir.path()), (vec![4, 4, 5], 1));
+    assert_eq!(seqs(dir.path()), (vec![4], 1));
 }
 
 #[test]
-fn a_ledger_older_than_the_files_deletes_nothing() {
+fn a_ledger_older_than_the_files_deletes_nothing_unread() {
     let dir = tempfile::tempdir().unwrap();
     let mut small = options(dir.path());
     small.file_bytes = 1;
@@ -173,7 +253,9 @@ fn a_ledger_older_than_the_files_deletes_nothing() {
     let mut sink = open(&small).unwrap();
     let at = batch(sink.as_mut(), Some(&old), 2..=2, now(2));
     assert!(at.starts_with("records-00000005-"), "{at}");
-    assert_eq!(seqs(dir.path()).0, [1, 2, 3, 4, 2]);
+    // Nor is what was there taken for the batch of ours that failed.
+    batch(sink.as_mut(), Some(&old), 2..=3, now(3));
+    assert_eq!(seqs(dir.path()).0, [1, 2, 3, 4, 2, 2, 3]);
 }
 
 #[test]

@@ -1,3 +1,4 @@
+use rumqttc::Outgoing;
 use rumqttc::v5::MqttOptions;
 use rumqttc::v5::mqttbytes::v5::PubAck;
 
