@@ -63,7 +63,7 @@ impl Hub {
     pub fn new(fault: Option<Fault>, now: Now) -> Self {
         let sink = MemorySink {
             keeps_tail: fault == Some(Fault::SinkKeepsTail),
-            forgets: fault == Some(Fault::SinkForgets),
+            forgets: matches!(fault, Some(Fault::SinkForgets | Fault::HubNoFsync)),
             ..MemorySink::default()
         };
         Self::on(SimDisk::new(), sink, (0, fault), now).expect("nothing is wrong yet")

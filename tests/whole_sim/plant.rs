@@ -47,7 +47,7 @@ pub enum Fault {
     SinkKeepsTail,
     /// The hub's sink does not keep what it flushed.
     SinkForgets,
-    /// The hub's disk says it synced and did not.
+    /// The hub's disk says it synced and did not, of its ledger and of its files.
     HubNoFsync,
 }
 
