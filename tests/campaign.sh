@@ -3,7 +3,7 @@
 #
 #   tests/campaign.sh              about an hour on two cores; writes docs/campaign.json
 #   tests/campaign.sh --short      a few minutes, to see it work
-#   tests/campaign.sh --long       a million simulated seeds, thousands of kills: a day or more
+#   tests/campaign.sh --long       a million seeds of each simulation, thousands of kills: a day or more
 #   tests/campaign.sh --out FILE   the results go there
 #
 # Each proof prints its seed; HOLDOVER_SEED=n repeats it. Exits 1 when one fails, after all have run.
@@ -68,12 +68,16 @@ proof() {
 }
 
 cargo test --quiet --features schema,demo --no-run
+cargo test --quiet --profile campaign --features schema,demo --test integration --no-run
 lib=--lib
 whole='--test integration'
+fast='--profile campaign --test integration'
 
 proof "crash states of the outbox" HOLDOVER_CRASH_SEEDS "$(count 4 230 23000)" "$lib" \
     outbox::tests::crash::no_crash_at_any_sync_point_loses_a_record_silently 'crash states judged'
-proof "simulated uplink" HOLDOVER_SEEDS "$(count 500 100000 1000000)" "$whole" \
+proof "the whole way simulated" HOLDOVER_SEEDS "$(count 500 100000 1000000)" "$fast" \
+    whole_sim::what_was_committed_arrives_or_is_declared_whatever_befalls_host_broker_and_hub ' seeds in .* a second'
+proof "simulated uplink" HOLDOVER_SEEDS "$(count 500 100000 1000000)" "$fast" \
     uplink_sim::uplink_keeps_its_promises_whatever_broker_outbox_and_clock_do '^Summary'
 proof "kills of the agent" HOLDOVER_KILLS "$(count 20 1000 10000)" "$whole" \
     scenarios::agent_kills::committed_records_survive_a_hundred_kills ' kills, '

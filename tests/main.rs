@@ -18,3 +18,4 @@ mod tail;
 mod transport;
 mod uplink_sim;
 mod vectors;
+mod whole_sim;

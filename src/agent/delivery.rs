@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::task::{JoinError, JoinHandle};
 
+use super::relay::{self, Passed};
 use crate::clock::{self, Now};
 use crate::config::Secret;
 use crate::outbox::writer::Handle;
@@ -230,6 +231,14 @@ impl Delivery {
     /// Carries out everything that the state machine wants now.
     pub async fn act(&mut self, now: Now, outbox: &mut Handle) {
         while let Some(action) = self.uplink.poll(now) {
+            let action = match relay::to_outbox(action, outbox) {
+                Passed::On => continue,
+                Passed::Back(input) => {
+                    self.uplink.handle(input, now);
+                    continue;
+                }
+                Passed::Other(action) => action,
+            };
             match action {
                 Action::Connect { url, session: _, will } => self.connect(url, &will, now),
                 Action::Subscribe(filters) => self.subscribe(filters, now),
@@ -239,22 +248,16 @@ impl Delivery {
                         Publish { token, topic, payload, retain, content_type, correlation, response_topic: None };
                     self.publish(publish, now);
                 }
-                Action::Load { epoch, range, max_bytes } => {
-                    if !outbox.load(epoch, range, max_bytes) {
-                        self.uplink.handle(Input::LoadRefused, now);
-                    }
-                }
-                Action::Settle { epoch, seqs } => outbox.settle(epoch, seqs),
-                Action::SettleLosses(losses) => outbox.settle_losses(losses),
-                Action::Quarantine { epoch, seqs, reason } => outbox.quarantine(epoch, seqs, reason),
-                Action::Note { key, value } => {
-                    outbox.set_note(key, &value);
-                    outbox.flush();
-                }
-                Action::BeginEpoch => outbox.begin_epoch(),
                 Action::Run { collector, ticket } => self.runs.push((collector, ticket)),
                 Action::Disconnect { clean } => self.disconnect(clean, now).await,
                 Action::Log { severity, text } => log(severity, &text),
+                // The outbox has it.
+                Action::Load { .. }
+                | Action::Settle { .. }
+                | Action::SettleLosses(_)
+                | Action::Quarantine { .. }
+                | Action::Note { .. }
+                | Action::BeginEpoch => {}
             }
         }
     }

@@ -7,6 +7,7 @@ mod alarm;
 mod collecting;
 mod delivery;
 mod ipc;
+pub mod relay;
 mod report;
 mod service;
 mod setup;
@@ -108,7 +109,7 @@ impl Agent {
         self.report.recorded(&run);
         let (collector, points) = (run.collector.clone(), run.points.len());
         // What memory cannot hold is counted by the writer and becomes a declared loss.
-        if self.outbox.append(run) {
+        if self.outbox.append(run, clock::now().mono) {
             self.unstored += 1;
         } else {
             self.report.refused(&collector, points, clock::now().mono);
@@ -178,22 +179,17 @@ impl Agent {
     fn committed(&mut self, event: Event) {
         let now = clock::now();
         self.report.outbox(&event, now);
-        match event {
-            Event::Appended { collector, chunks, .. } => {
-                self.unstored = self.unstored.saturating_sub(1);
-                self.delivery.handle(Input::Appended { collector, chunks }, now);
-            }
-            Event::Loaded { epoch, range, chunks } => self.delivery.handle(Input::Loaded { epoch, range, chunks }, now),
-            Event::Redrawn(chunks) => self.delivery.handle(Input::Redrawn(chunks), now),
-            Event::Lost(losses) => self.delivery.handle(Input::Lost(losses), now),
+        match &event {
+            Event::Appended { .. } => self.unstored = self.unstored.saturating_sub(1),
             Event::Opened(found) => {
                 self.opened();
-                let (epochs, hub) = (setup::epoch_views(&found), setup::hub_memory(&found));
-                self.delivery.handle(Input::Anchors(setup::anchors(&found)), now);
-                self.delivery.handle(Input::Opened { epochs, losses: found.losses, hub }, now);
+                self.delivery.handle(Input::Anchors(relay::anchors(found)), now);
             }
             Event::Flushed => self.flushed = true,
-            Event::Problem(_) | Event::Recovered | Event::Stats(_) => {}
+            _ => {}
+        }
+        if let Some(input) = relay::to_uplink(event) {
+            self.delivery.handle(input, now);
         }
     }
 

@@ -10,6 +10,7 @@ use super::alarm::Alarm;
 use super::collecting::{Collecting, Source};
 use super::delivery::{Broker, Delivery};
 use super::ipc::StatusSocket;
+use super::relay;
 use super::report::Report;
 use super::service::ServiceManager;
 use super::witness::{self, Witness};
@@ -21,7 +22,7 @@ use crate::outbox::{self, FileDisk, HostIdError, writer};
 use crate::schedule::{self, Job, Scheduler};
 use crate::uplink::backoff::Reconnect;
 use crate::uplink::transport::tls::{self, IdentityFiles, Roots, TlsFiles};
-use crate::uplink::{self, Anchors, HubMemory, Pace, Uplink};
+use crate::uplink::{self, HubMemory, Pace, Uplink};
 use crate::wire::{Meta, TopicError, TopicScheme, VERSION, encode_payload};
 
 /// Covers DNS, TCP, TLS and CONNACK together.
@@ -101,11 +102,11 @@ pub fn start(config: &Config, config_hash: &str, root: HostRoot, rng_seed: u64) 
     let found = opening.found().clone();
     let meta = encode_payload(&meta(config, &identity, &root, config_hash));
     let settings = uplink::Settings {
-        hub: hub_memory(&found),
-        anchors: anchors(&found),
+        hub: relay::hub_memory(&found),
+        anchors: relay::anchors(&found),
         ..uplink_settings(config, &identity, topics, meta)
     };
-    let uplink = Uplink::new(settings, epoch_views(&found), found.losses.clone(), rng_seed);
+    let uplink = Uplink::new(settings, relay::epoch_views(&found), found.losses.clone(), rng_seed);
     announce(config, &identity, &found, &uplink);
     let mut report = Report::new(config.outbox.dir.clone(), now, opening.stats());
     report.found(&found.problems);
@@ -278,26 +279,6 @@ pub fn change_outbox<T>(
 pub fn forget_hub(store: &mut outbox::Outbox, now: Now) -> Result<(), String> {
     store.set_note(HubMemory::NOTE, HubMemory::FORGOTTEN);
     store.save(now)
-}
-
-/// What the outbox remembers of hubs.
-pub(super) fn hub_memory(opened: &outbox::Opened) -> HubMemory {
-    HubMemory::from_note(opened.notes.get(HubMemory::NOTE).map(String::as_str))
-}
-
-/// What the outbox remembers of the clocks of earlier boots.
-pub(super) fn anchors(opened: &outbox::Opened) -> Anchors {
-    Anchors::from_note(opened.notes.get(Anchors::NOTE).map(String::as_str))
-}
-
-pub(super) fn epoch_views(opened: &outbox::Opened) -> Vec<uplink::EpochView> {
-    let view = |e: &outbox::EpochView| uplink::EpochView {
-        epoch: e.epoch,
-        pending: e.pending.clone(),
-        next_seq: e.next,
-        in_doubt: e.in_doubt,
-    };
-    opened.epochs.iter().map(view).collect()
 }
 
 /// The certificate files of a configuration.

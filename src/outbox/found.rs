@@ -119,8 +119,12 @@ impl Opening<'_> {
         let end = if raw { Err(Fault::Damaged("set aside".into())) } else { self.read_end(epoch, first, &path) };
         let end = match (end, last) {
             (Ok(end), None) => {
-                epoch.next = end;
-                if end >= drawn { End::Known } else { End::Unknown("it is older than what is known of it".into()) }
+                epoch.next = self.end_by_checksums(epoch, first, &path, end);
+                if epoch.next >= drawn {
+                    End::Known
+                } else {
+                    End::Unknown("it is older than what is known of it".into())
+                }
             }
             (Ok(_), Some(last)) => {
                 epoch.next = last + 1;
@@ -142,6 +146,23 @@ impl Opening<'_> {
             epoch.next = drawn;
         }
         end
+    }
+
+    /// The end of a sound tree, unless checksums prove records beyond it: it fell back to an older root, because the
+    /// newest was never written to its end, or was and is damaged now. Then their seqs may be known outside, and count.
+    fn end_by_checksums(&mut self, epoch: &mut Epoch, first: u64, path: &Path, end: u64) -> u64 {
+        let id = epoch.id;
+        let proven = Sealed::open_raw(self.disk, path, id, first).and_then(|raw| raw.end(id)).ok().flatten();
+        if proven.is_none_or(|proven| proven <= end) {
+            return end;
+        }
+        self.readers.retain(|reader| (reader.epoch, reader.first) != (id, first));
+        self.problems.push(format!(
+            "{}: its tree ends before its records do: it was cut off while it was written, or is damaged; what its checksums \
+             prove is sent",
+            path.display()
+        ));
+        self.set_aside(epoch, first).unwrap_or(end).max(end)
     }
 
     fn read_end(&mut self, epoch: &mut Epoch, first: u64, path: &Path) -> Result<u64, Fault> {

@@ -102,9 +102,11 @@ fn merged(a: &Loss, b: &Loss) -> Loss {
     }
 }
 
-/// Whether every seq really lost within the entry has been told.
+/// Whether every seq of the entry has been told, or at least every one really lost: what was delivered, made way and was
+/// asked for again is declared, and not among `lost`.
 pub(super) fn all_told(loss: &Loss, lost: &RangeSet, told: &RangeSet) -> bool {
-    loss.to.is_some() && !lost.is_empty() && lost.iter().all(|range| told.covers(range))
+    let really = !lost.is_empty() && lost.iter().all(|range| told.covers(range));
+    loss.to.is_some_and(|to| really || told.covers(loss.from..=to))
 }
 
 #[cfg(test)]

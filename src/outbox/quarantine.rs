@@ -203,6 +203,9 @@ impl Outbox {
                 self.problem(format!("the bytes of quarantined seqs {:?} are not kept: {error}", chunk.seqs()));
             }
         }
+        if !kept.is_empty() {
+            self.keep_within_bounds();
+        }
         self.fresh_losses.extend(found);
         let entry = &mut self.epochs[at];
         for gone in entry.ledger.quarantine(*seqs.start()..=to).iter() {

@@ -183,8 +183,12 @@ impl Outbox {
         let marker = dir.join(dropped.file_name());
         self.disk.rename(path, &marker)?;
         if let Err(error) = self.disk.sync_dir(&dir) {
-            // The name may not last: back, so that a later attempt starts afresh.
-            drop(self.disk.rename(&marker, path));
+            // The name may not last: back, so that a later attempt starts afresh, or at least it is known where it is.
+            if self.disk.rename(&marker, path).is_err()
+                && let Some(file) = self.epochs[at].segments.get_mut(dropped.seqs.start())
+            {
+                file.path = marker;
+            }
             return Err(error.into());
         }
         // Not truncated: its blocks come back when the marker is unlinked after the next save.
@@ -234,11 +238,16 @@ impl Outbox {
                     self.save_or_say(now);
                 }
             }
-            self.bound_aside();
-            self.survey();
-            self.make_room(0);
+            self.keep_within_bounds();
         }
         self.take_losses()
+    }
+
+    /// By a look at the whole directory: something was put there that no commit accounts for.
+    pub(super) fn keep_within_bounds(&mut self) {
+        self.bound_aside();
+        self.survey();
+        self.make_room(0);
     }
 
     fn retry(&mut self, now: Now) {

@@ -3,12 +3,12 @@
 //! The loop's side is a [`Handle`] that never blocks and never queues without bound: what cannot be held in memory
 //! is counted and becomes a declared loss. The other direction is a bounded channel of [`Event`]s. The two cannot
 //! block each other: the loop never waits for the thread, and the thread gives up waiting for the loop when told
-//! to stop. If the thread dies, the channel closes.
+//! to stop. If the thread dies, the channel closes. What the thread does when is [`work`]'s, which knows no clock.
 
 mod handle;
 mod opening;
+mod work;
 
-use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,30 +17,17 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 pub use handle::Handle;
-use handle::{Inbox, Load, Shared};
+use handle::Shared;
 pub use opening::{Opening, open};
+use work::Work;
+pub use work::Writer;
 
-use super::value::Times;
-use super::{AppendError, Loaded, Opened, Outbox, Stats};
-use crate::clock::{self, Now};
-use crate::ranges::RangeSet;
-use crate::record::Run;
-use crate::wire::{Chunk, Loss, LossReason};
+use super::{Opened, Stats};
+use crate::clock;
+use crate::wire::{Chunk, Loss};
 
-/// A commit takes about so many bytes of runs at most; more wait for the next one.
-const MAX_COMMIT: usize = 128 * 1024;
 /// Events that the loop has not taken yet.
 const EVENTS: usize = 16;
-/// Between looks at ages, quota and the lazy save; shorter while nothing can be written.
-const MAINTAIN: Duration = Duration::from_secs(10);
-const MAINTAIN_BROKEN: Duration = Duration::from_secs(1);
-/// Between attempts to open a directory that could not be used.
-const REOPEN_MIN: Duration = Duration::from_secs(1);
-const REOPEN_MAX: Duration = Duration::from_secs(60);
-/// A load that the disk refused is tried again after this.
-const RELOAD: Duration = Duration::from_secs(1);
-/// Commits of 128 KiB in one turn: runs wait in memory meanwhile.
-const REDRAWS: usize = 8;
 /// The thread looks so often whether the loop took an event.
 const EVENT_WAIT: Duration = Duration::from_millis(20);
 
@@ -71,329 +58,46 @@ pub enum Event {
 }
 
 /// The thread.
-struct Writer {
-    shared: Arc<Shared>,
-    events: mpsc::Sender<Event>,
-    window: Duration,
-    witness: Option<Witness>,
-    opening: Opening,
-    reopen_at: Duration,
-    reopen_wait: Duration,
-    maintained: Duration,
-    /// The outbox said it cannot be written before.
-    not_before: Duration,
-    reloads: Vec<Load>,
-    broken: bool,
-    /// Records of an epoch that was given up are still to be stored anew.
-    redrawing: bool,
+fn run(mut writer: Writer) {
+    loop {
+        let work = next_work(&mut writer);
+        let ending = work.stop;
+        writer.turn(work, clock::now);
+        if ending {
+            break;
+        }
+    }
+    writer.close(clock::now());
 }
 
-/// One turn's work, taken out of the inbox.
-#[derive(Default)]
-struct Work {
-    runs: Vec<(Run, usize)>,
-    overflow: u64,
-    overflow_times: Times,
-    settled: BTreeMap<u64, RangeSet>,
-    told: Vec<Loss>,
-    loads: Vec<Load>,
-    quarantines: VecDeque<(u64, RangeInclusive<u64>, String)>,
-    notes: BTreeMap<String, String>,
-    new_epoch: bool,
-    flush: bool,
-    stop: bool,
+/// Waits until something is due.
+fn next_work(writer: &mut Writer) -> Work {
+    let shared = Arc::clone(writer.shared());
+    let mut inbox = shared.inbox();
+    loop {
+        let now = clock::now().mono;
+        let wake = match writer.due(&mut inbox, now) {
+            Ok(work) => return work,
+            Err(wake) => wake,
+        };
+        inbox = match shared.wake.wait_timeout(inbox, wake - now) {
+            Ok((inbox, _)) => inbox,
+            Err(poisoned) => poisoned.into_inner().0,
+        };
+    }
 }
 
-impl Writer {
-    fn run(mut self) {
-        loop {
-            let work = self.next_work();
-            let (flush, stop) = (work.flush || work.stop, work.stop);
-            let now = clock::now();
-            self.reopen(now);
-            self.turn(work, now);
-            self.maintain(clock::now(), flush);
-            if flush {
-                self.send(Event::Flushed);
-            }
-            if stop {
-                break;
-            }
+/// Waits for the loop to make room, but not once it wants to stop: everything told is durable anyway.
+fn send(events: &mpsc::Sender<Event>, shared: &Shared, mut event: Event) {
+    loop {
+        match events.try_send(event) {
+            Ok(()) | Err(TrySendError::Closed(_)) => return,
+            Err(TrySendError::Full(back)) => event = back,
         }
-        if let Some(outbox) = self.opening.outbox.take() {
-            outbox.close(clock::now());
-        }
-    }
-
-    /// Waits until something is due.
-    fn next_work(&mut self) -> Work {
-        let shared = Arc::clone(&self.shared);
-        let mut inbox = shared.inbox();
-        loop {
-            let now = clock::now().mono;
-            let commit = inbox.since.filter(|_| !inbox.runs.is_empty()).map(|since| {
-                let now_or_later = if inbox.complete || inbox.bytes >= MAX_COMMIT { now } else { since + self.window };
-                now_or_later.max(self.not_before)
-            });
-            let urgent =
-                !inbox.loads.is_empty() || !inbox.quarantines.is_empty() || inbox.flush || inbox.stop || self.redrawing;
-            let every = if self.broken { MAINTAIN_BROKEN } else { MAINTAIN };
-            let reload = self.reloads.iter().map(|load| load.at).min();
-            let wakes = [Some(self.maintained + every), commit, reload];
-            let wake = wakes.into_iter().flatten().min().unwrap_or(now);
-            if urgent || wake <= now {
-                let committing = commit.is_some_and(|at| at <= now) || inbox.flush || inbox.stop;
-                return self.take(&mut inbox, committing, now);
-            }
-            inbox = match shared.wake.wait_timeout(inbox, wake - now) {
-                Ok((inbox, _)) => inbox,
-                Err(poisoned) => poisoned.into_inner().0,
-            };
-        }
-    }
-
-    fn take(&mut self, inbox: &mut Inbox, committing: bool, now: Duration) -> Work {
-        let mut work = Work {
-            overflow: std::mem::take(&mut inbox.overflow),
-            overflow_times: std::mem::take(&mut inbox.overflow_times),
-            settled: std::mem::take(&mut inbox.settled),
-            told: std::mem::take(&mut inbox.told),
-            loads: inbox.loads.drain(..).collect(),
-            quarantines: std::mem::take(&mut inbox.quarantines),
-            notes: std::mem::take(&mut inbox.notes),
-            new_epoch: std::mem::take(&mut inbox.new_epoch),
-            flush: std::mem::take(&mut inbox.flush),
-            stop: inbox.stop,
-            runs: Vec::new(),
-        };
-        let (due, later) = std::mem::take(&mut self.reloads).into_iter().partition(|load| load.at <= now);
-        self.reloads = later;
-        work.loads.extend::<Vec<Load>>(due);
-        let mut bytes = 0;
-        // All of it when flushing or stopping: it is bounded by what memory may hold.
-        while committing && (bytes < MAX_COMMIT || work.flush || work.stop) {
-            let Some((run, size)) = inbox.runs.pop_front() else { break };
-            bytes += size;
-            work.runs.push((run, size));
-        }
-        if committing {
-            inbox.since = (!inbox.runs.is_empty()).then_some(now);
-            inbox.complete &= !inbox.runs.is_empty();
-        }
-        work
-    }
-
-    fn turn(&mut self, work: Work, now: Now) {
-        let Some(outbox) = &mut self.opening.outbox else {
-            // Settling needs an outbox; there was none to load from.
-            self.put_back(work.runs, now.mono + self.reopen_wait);
-            let mut inbox = self.shared.inbox();
-            inbox.overflow += work.overflow;
-            inbox.overflow_times = inbox.overflow_times.join(work.overflow_times);
-            inbox.notes.extend(work.notes);
-            return;
-        };
-        for (epoch, seqs) in &work.settled {
-            outbox.settle(*epoch, seqs);
-        }
-        if !work.told.is_empty() {
-            outbox.settle_losses(&work.told);
-        }
-        for (key, value) in &work.notes {
-            outbox.set_note(key, value);
-        }
-        if work.new_epoch {
-            outbox.begin_epoch(now);
-        }
-        outbox.owe(work.overflow, LossReason::Memory, work.overflow_times);
-        if work.overflow > 0 {
-            outbox.make_way(now);
-        }
-        let mut events = Vec::new();
-        for (epoch, seqs, reason) in work.quarantines {
-            match outbox.quarantine(epoch, seqs, &reason, now) {
-                Ok(losses) => events.push(Event::Lost(losses)),
-                Err(line) => events.push(Event::Problem(line)),
-            }
-        }
-        if work.stop {
-            outbox.try_now();
-        }
-        self.send_all(events);
-        if !work.runs.is_empty() || work.flush || work.stop {
-            self.commit(work.runs, now);
-        }
-        self.redraw(now);
-        for load in work.loads {
-            self.load(load, now);
-        }
-        if work.flush || work.stop {
-            self.save(now);
-        }
-    }
-
-    fn save(&mut self, now: Now) {
-        let saved = self.opening.outbox.as_mut().map(|outbox| outbox.save(now));
-        if let Some(Err(line)) = saved {
-            self.send(Event::Problem(line));
-        }
-    }
-
-    fn commit(&mut self, runs: Vec<(Run, usize)>, now: Now) {
-        let Some(outbox) = &mut self.opening.outbox else { return };
-        let (runs, sizes): (Vec<Run>, Vec<usize>) = runs.into_iter().unzip();
-        match outbox.append(&runs, now) {
-            Ok(appended) => {
-                if runs.last().is_some_and(|run| run.context.synced) {
-                    outbox.vouch(now);
-                }
-                self.shared.inbox().bytes -= sizes.iter().sum::<usize>();
-                if let Some(witness) = &mut self.witness {
-                    appended.runs.iter().flat_map(|(_, chunks)| chunks).for_each(witness);
-                }
-                self.recovered();
-                let next_seq = appended.next_seq;
-                for (collector, chunks) in appended.runs {
-                    self.send(Event::Appended { collector, chunks, next_seq });
-                }
-                if !appended.losses.is_empty() {
-                    self.send(Event::Lost(appended.losses));
-                }
-            }
-            Err(AppendError::Unavailable { retry_in, .. }) => {
-                self.broken = true;
-                self.put_back(runs.into_iter().zip(sizes).collect(), now.mono + retry_in);
-            }
-        }
-        self.problems();
-    }
-
-    /// Some steps of what [`Outbox::redraw`] does; the disk's refusal ends them until another turn.
-    fn redraw(&mut self, now: Now) {
-        let was_redrawing = std::mem::take(&mut self.redrawing);
-        for step in 0..REDRAWS {
-            let Some(outbox) = &mut self.opening.outbox else { return };
-            let Ok(Some(redrawn)) = outbox.redraw(now) else {
-                // Until the old seqs are durably declared, a kill brings their records back under them.
-                if was_redrawing || step > 0 {
-                    self.save(now);
-                }
-                return;
-            };
-            let chunks: Vec<Chunk> = redrawn.runs.into_iter().flat_map(|(_, chunks)| chunks).collect();
-            if let Some(witness) = &mut self.witness {
-                chunks.iter().for_each(witness);
-            }
-            self.send_all([Event::Redrawn(chunks), Event::Lost(redrawn.losses)].into());
-        }
-        self.redrawing = true;
-    }
-
-    /// Runs that could not be stored are first again, and still counted.
-    fn put_back(&mut self, runs: Vec<(Run, usize)>, until: Duration) {
-        self.not_before = until;
-        let mut inbox = self.shared.inbox();
-        if !runs.is_empty() {
-            inbox.since.get_or_insert(until);
-        }
-        for run in runs.into_iter().rev() {
-            inbox.runs.push_front(run);
-        }
-    }
-
-    fn load(&mut self, load: Load, now: Now) {
-        let Some(outbox) = &mut self.opening.outbox else { return };
-        let Load { epoch, range, max_bytes, .. } = load;
-        let Loaded { chunks, losses, failed } = outbox.load(epoch, range.clone(), max_bytes, now);
-        if !losses.is_empty() {
-            self.send(Event::Lost(losses));
-        }
-        match failed {
-            None => {
-                let (last, bytes) = (chunks.last().map(Chunk::last), chunks.iter().map(|c| c.maps.len()).sum());
-                self.send(Event::Loaded { epoch, range, chunks });
-                if let Some((outbox, last)) = self.opening.outbox.as_mut().zip(last) {
-                    outbox.look_ahead(epoch, last, bytes);
-                }
-            }
-            Some(why) => {
-                self.send(Event::Problem(format!("records cannot be read back: {why}; trying again")));
-                self.reloads.push(Load { epoch, range, max_bytes, at: now.mono + RELOAD });
-            }
-        }
-        self.problems();
-    }
-
-    fn maintain(&mut self, now: Now, always: bool) {
-        let every = if self.broken { MAINTAIN_BROKEN } else { MAINTAIN };
-        if !always && now.mono < self.maintained + every {
+        let inbox = shared.inbox();
+        if inbox.stop {
             return;
         }
-        self.maintained = now.mono;
-        let Some(outbox) = &mut self.opening.outbox else { return };
-        let losses = outbox.maintain(now);
-        let stats = outbox.stats();
-        let broken = outbox.is_broken();
-        if !losses.is_empty() {
-            self.send(Event::Lost(losses));
-        }
-        self.problems();
-        if broken {
-            self.broken = true;
-        } else {
-            self.recovered();
-        }
-        self.send(Event::Stats(stats));
-    }
-
-    fn recovered(&mut self) {
-        if std::mem::replace(&mut self.broken, false) {
-            self.not_before = Duration::ZERO;
-            self.send(Event::Recovered);
-        }
-    }
-
-    /// Tries again to open a directory that could not be used.
-    fn reopen(&mut self, now: Now) {
-        if self.opening.outbox.is_some() || now.mono < self.reopen_at {
-            return;
-        }
-        match Outbox::open(Arc::clone(&self.opening.disk), self.opening.options.clone(), now) {
-            Ok((outbox, found)) => {
-                self.opening.outbox = Some(outbox);
-                self.not_before = Duration::ZERO;
-                self.send(Event::Opened(Box::new(found)));
-            }
-            Err(_) => {
-                self.reopen_wait = (self.reopen_wait * 2).min(REOPEN_MAX);
-                self.reopen_at = now.mono + self.reopen_wait;
-            }
-        }
-    }
-
-    fn problems(&mut self) {
-        let lines = self.opening.outbox.as_mut().map(Outbox::take_problems).unwrap_or_default();
-        self.send_all(lines.into_iter().map(Event::Problem).collect());
-    }
-
-    fn send_all(&mut self, events: Vec<Event>) {
-        for event in events {
-            self.send(event);
-        }
-    }
-
-    /// Waits for the loop to make room, but not once it wants to stop: everything told is durable anyway.
-    fn send(&mut self, mut event: Event) {
-        loop {
-            match self.events.try_send(event) {
-                Ok(()) | Err(TrySendError::Closed(_)) => return,
-                Err(TrySendError::Full(back)) => event = back,
-            }
-            let inbox = self.shared.inbox();
-            if inbox.stop {
-                return;
-            }
-            drop(self.shared.wake.wait_timeout(inbox, EVENT_WAIT));
-        }
+        drop(shared.wake.wait_timeout(inbox, EVENT_WAIT));
     }
 }

@@ -52,7 +52,7 @@ pub struct Ack {
     /// Every seq in 1..=upto is committed or declared.
     #[serde(deserialize_with = "crate::record::strict::uint")]
     pub upto: u64,
-    /// Further committed ranges above `upto`, at most 64.
+    /// Further ranges above `upto` of which the same holds, at most 64.
     #[serde(default, deserialize_with = "crate::record::strict::uint_pairs")]
     pub ranges: Vec<[u64; 2]>,
 }

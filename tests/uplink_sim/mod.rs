@@ -2,11 +2,11 @@
 //!
 //! `HOLDOVER_SEED=n` replays one seed and tells every step if it fails, `HOLDOVER_SEEDS=n` runs n of them.
 
-mod broker;
+pub mod broker;
 mod hub;
-mod oracle;
+pub mod oracle;
 mod outbox;
-mod plant;
+pub mod plant;
 mod world;
 
 use plant::Fault;

@@ -10,7 +10,6 @@ use holdover::uplink::{Compression, Limits, Pace, Unheard};
 use holdover::wire::Loss;
 
 use super::broker::Parsed;
-use super::outbox::SimOutbox;
 
 pub type Check = Result<(), String>;
 
@@ -289,7 +288,11 @@ impl Oracle {
 
     pub fn settle_losses(&self, losses: &[Loss]) -> Check {
         if self.at_level_hub {
-            let stored = |l: &Loss| self.stored.get(&l.epoch).zip(l.to).is_some_and(|(s, to)| s.covers(l.from..=to));
+            // One without an end can be covered by no acknowledgement: the broker's word is all there is.
+            let stored = |l: &Loss| match l.to {
+                Some(to) => self.stored.get(&l.epoch).is_some_and(|s| s.covers(l.from..=to)),
+                None => self.proved_losses.contains(l),
+            };
             let unproved = losses.iter().find(|l| !stored(l));
             return ensure(unproved.is_none(), || format!("settle-hub: loss {unproved:?} without a hub's word"));
         }
@@ -297,9 +300,9 @@ impl Oracle {
         ensure(unproved.is_none(), || format!("settle: loss {unproved:?} without its PUBACK"))
     }
 
-    pub fn quarantine(&self, epoch: u64, first: u64, outbox: &SimOutbox, json: bool) -> Check {
+    /// A value of so many bytes is about to be set aside.
+    pub fn quarantine(&self, epoch: u64, first: u64, bytes: usize, json: bool) -> Check {
         let key = (epoch, first);
-        let bytes = outbox.epoch(epoch).chunks.get(&first).map_or(0, |c| c.maps.len());
         let weight = if json { bytes * 2 + 600 } else { bytes + 400 };
         let too_large = self.limits.as_ref().is_some_and(|l| weight > l.max_packet as usize);
         let ended = self.ended_alone.get(&key).map_or(0, |e| e.counted);

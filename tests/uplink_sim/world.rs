@@ -593,7 +593,9 @@ impl World {
             }
             Action::Quarantine { epoch, seqs, reason } => {
                 let json = self.settings.encoding == Encoding::Json;
-                self.oracle.quarantine(epoch, *seqs.start(), &self.outbox, json)?;
+                let (first, chunks) = (*seqs.start(), &self.outbox.epoch(epoch).chunks);
+                let bytes = chunks.get(&first).map_or(0, |c| c.maps.len());
+                self.oracle.quarantine(epoch, first, bytes, json)?;
                 self.summary.quarantined += 1;
                 self.summary.ended += u64::from(reason.starts_with("connections end"));
                 let known = self.outbox.epoch_mut(epoch);

@@ -16,7 +16,7 @@ const REMEMBERED: usize = 20_000;
 type Key = (String, u64);
 
 #[derive(Debug, Default)]
-pub(super) struct Acks {
+pub struct Acks {
     waiting: BTreeMap<Key, HostAck>,
     /// Waits and is due.
     due: VecDeque<Key>,

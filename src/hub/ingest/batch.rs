@@ -6,7 +6,7 @@ use crate::record::{Name, Record, Value};
 use crate::wire::{Envelope, Loss, PendingRange, Status};
 
 #[derive(Debug)]
-pub(super) enum Item {
+pub enum Item {
     Data {
         envelope: Envelope,
         topic: String,
@@ -23,7 +23,7 @@ pub(super) enum Item {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Batch {
+pub struct Batch {
     pub items: Vec<Item>,
 }
 

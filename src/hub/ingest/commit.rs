@@ -14,7 +14,7 @@ use crate::record::Record;
 use crate::wire::{Ack, Envelope, Loss, State, Status};
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum CommitError {
+pub enum CommitError {
     #[error(transparent)]
     Sink(#[from] SinkError),
     #[error(transparent)]
@@ -23,7 +23,7 @@ pub(super) enum CommitError {
 
 /// What a commit has made known.
 #[derive(Debug, Default)]
-pub(super) struct Committed {
+pub struct Committed {
     pub stored: u64,
     pub duplicates: u64,
     pub acks: Vec<HostAck>,
@@ -33,7 +33,7 @@ pub(super) struct Committed {
 
 /// What may be said to a host now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct HostAck {
+pub struct HostAck {
     pub site: String,
     pub host: String,
     pub ack: Ack,
@@ -44,12 +44,7 @@ pub(super) struct HostAck {
 /// The epochs to acknowledge, with what was stored of each.
 type Touched = std::collections::BTreeMap<(String, u64), u64>;
 
-pub(super) fn commit(
-    batch: &Batch,
-    ledger: &mut Ledger,
-    sink: &mut dyn Sink,
-    now: Now,
-) -> Result<Committed, CommitError> {
+pub fn commit(batch: &Batch, ledger: &mut Ledger, sink: &mut dyn Sink, now: Now) -> Result<Committed, CommitError> {
     let position = ledger.position()?.map(str::to_owned);
     sink.begin(position.as_deref(), now)?;
     let mut work = Work { draft: ledger.draft()?, sink, now, done: Committed::default(), touched: Touched::new() };
@@ -163,6 +158,11 @@ impl Work<'_> {
                 self.draft.account(host, epoch)?;
                 self.touch(host, epoch);
             }
+        }
+        // It waits for a hub's word on more than it has to send: ours was lost with the broker, or with us.
+        let to_come = status.pending.iter().map(|range| range.to - range.from + 1).fold(0, u64::saturating_add);
+        if !retained && status.level == "hub" && status.backlog > to_come {
+            self.touch(host, *epoch);
         }
         Ok(())
     }

@@ -4,19 +4,19 @@
 //! becomes safe: read and judged, committed to sink and ledger, acknowledged to the broker, acknowledged to the host.
 //! Bounded: messages that are not committed are at most what the broker may send unacknowledged.
 
-mod acks;
+pub mod acks;
 mod adopt;
-mod batch;
-mod commit;
+pub mod batch;
+pub mod commit;
+pub mod desk;
 mod housekeeping;
 mod options;
-mod resends;
+pub mod resends;
 mod socket;
 mod speaking;
 mod start;
 mod writer;
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
@@ -24,25 +24,25 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
-use self::acks::Acks;
-use self::batch::{Batch, Item};
+use self::batch::Item;
 use self::commit::Committed;
+use self::desk::Desk;
 use self::housekeeping::Housekeeping;
 pub use self::housekeeping::{NIGHTLY, check_schedule};
 pub use self::options::{IngestError, Options};
-use self::resends::Resends;
 use self::socket::{Asked, Socket};
 pub use self::socket::{Request, ResendRequest, ask};
-use self::start::{begin, open, remembered};
+use self::start::open;
+pub use self::start::{begin, remembered};
 use self::writer::{Outcome, Writer};
 use super::ledger::Ledger;
 use super::link::{Link, LinkEvent};
 use super::read::{Bad, Message, read};
 use super::repeats::{HostRepeats, Repeats};
-use super::tracker::{Finding, Tracker};
+use super::tracker::Finding;
 use crate::clock::{self, Now};
 use crate::uplink::transport::{AckToken, Received};
-use crate::wire::{DecodeLimits, Envelope, Lane, Reply, State, Status};
+use crate::wire::{DecodeLimits, Reply, State};
 
 /// Memory of a batch, and of all that is not committed; above it no more is taken from the connection.
 const BATCH_BYTES: usize = 4 << 20;
@@ -96,17 +96,12 @@ struct Ingest {
     options: Options,
     limits: DecodeLimits,
     link: Link,
-    tracker: Tracker,
-    /// Of the tracked hosts.
-    sites: BTreeMap<String, String>,
+    desk: Desk,
     writer: Writer,
-    acks: Acks,
-    resends: Resends,
     questions: mpsc::Receiver<Asked>,
     chores: mpsc::Receiver<()>,
     tick: Interval,
-    /// Taken in and not yet with the writer, with the acknowledgements that it owes the broker, in order.
-    batch: Batch,
+    /// What the desk's batch owes the broker, in order.
     owed: Vec<AckToken>,
     bytes: usize,
     first: Option<Instant>,
@@ -131,25 +126,21 @@ impl Ingest {
         chores: mpsc::Receiver<()>,
     ) -> Result<Self, IngestError> {
         let mut sink = (options.sink.open)(&options.sink_options)?;
-        begin(&mut ledger, sink.as_mut())?;
-        let (tracker, sites) = remembered(&mut ledger)?;
-        let writer = Writer::start(ledger, sink).map_err(|e| IngestError::Internal(format!("no thread: {e}")))?;
         let now = clock::now();
+        begin(&mut ledger, sink.as_mut(), now)?;
+        let (tracker, sites) = remembered(&mut ledger, now)?;
+        let writer = Writer::start(ledger, sink).map_err(|e| IngestError::Internal(format!("no thread: {e}")))?;
         let seed = now.mono.as_nanos() as u64 ^ u64::from(std::process::id()).rotate_left(32) ^ now.wall_ms as u64;
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         Ok(Self {
             limits: DecodeLimits { max_bytes: options.link.max_packet as usize, ..DecodeLimits::default() },
             link: Link::new(seed),
-            tracker,
-            sites,
+            desk: Desk::new(tracker, sites, seed),
             writer,
-            acks: Acks::default(),
-            resends: Resends::new(seed),
             questions,
             chores,
             tick,
-            batch: Batch::default(),
             owed: Vec::new(),
             bytes: 0,
             first: None,
@@ -194,7 +185,7 @@ impl Ingest {
     }
 
     fn has_to_say(&self) -> bool {
-        self.link.listening && (self.state_due || !self.acks.is_empty() || !self.resends.is_empty())
+        self.link.listening && (self.state_due || !self.desk.acks.is_empty() || !self.desk.resends.is_empty())
     }
 
     fn handle(&mut self, wake: Wake) -> Result<(), IngestError> {
@@ -232,7 +223,7 @@ impl Ingest {
             }
             LinkEvent::Discarded { count, why } => tracing::warn!("{count} messages dropped: {why}"),
             LinkEvent::Down { why, wait } => {
-                self.acks.disconnected();
+                self.desk.acks.disconnected();
                 let detail = format!("; trying again in {:.1} s", wait.as_secs_f64());
                 self.failures.say(&why, &detail, clock::now().mono).inspect(|text| tracing::warn!("{text}"));
             }
@@ -248,13 +239,17 @@ impl Ingest {
         // Also for what is not used: acknowledgements keep the order of arrival.
         self.owed.extend(ack);
         self.first.get_or_insert(self.latest);
-        let before = self.batch.items.len();
+        let before = self.desk.batch.items.len();
         match read(&self.options.prefix, &topic, &payload, retain, &self.limits) {
-            Ok(Some(Message::Data { envelope, proof, .. })) => self.data(envelope, topic, proof, now),
-            Ok(Some(Message::Online(status))) => self.online(status, retain, now),
-            Ok(Some(Message::Offline { host, session, .. })) => {
-                self.batch.items.push(Item::Offline { host, session });
+            Ok(Some(Message::Data { envelope, proof, .. })) => {
+                let host = envelope.host.clone();
+                report(&mut self.news, &host, &self.desk.data(envelope, topic, proof, now), now);
             }
+            Ok(Some(Message::Online(status))) => {
+                let host = status.host.clone();
+                report(&mut self.news, &host, &self.desk.online(status, retain, now), now);
+            }
+            Ok(Some(Message::Offline { host, session, .. })) => self.desk.offline(host, session),
             Ok(Some(Message::Reply { host, hub, reply })) if hub == self.options.hub => self.replied(&host, &reply),
             Ok(_) => {}
             Err(Bad { reason, .. }) => {
@@ -265,45 +260,11 @@ impl Ingest {
                 text.inspect(|text| tracing::warn!("{text}"));
             }
         }
-        self.bytes += self.batch.items[before..].iter().map(Item::held).sum::<usize>();
-    }
-
-    fn data(&mut self, envelope: Envelope, topic: String, proof: bool, now: Now) {
-        let Envelope { host, site, epoch, records, losses, .. } = &envelope;
-        let seqs: Vec<u64> = records.iter().map(|record| record.seq).collect();
-        let lane = if proof { Lane::Live } else { Lane::History };
-        let mut findings = self.tracker.declare(host, losses);
-        findings.extend(self.tracker.observe(host, *epoch, &seqs, lane, now).findings);
-        if let Some((epoch, seqs)) = self.resends.open(host)
-            && !self.tracker.confirmed(host, epoch, seqs)
-        {
-            self.resends.answered(host, site, &self.tracker.gaps(host), now.mono);
-        }
-        report(&mut self.news, host, &findings, now);
-        self.note_site(host, site);
-        self.batch.items.push(Item::Data { envelope, topic });
-    }
-
-    fn online(&mut self, status: Box<Status>, retain: bool, now: Now) {
-        let Status { host, site, .. } = status.as_ref();
-        let findings = self.tracker.heartbeat(host, &status, retain, now);
-        report(&mut self.news, host, &findings, now);
-        if !retain {
-            self.resends.heartbeat(host, site, &self.tracker.gaps(host), now.mono);
-        }
-        self.note_site(host, site);
-        self.batch.items.push(Item::Online { status, retained: retain });
-    }
-
-    /// Bounded by the tracker's hosts.
-    fn note_site(&mut self, host: &str, site: &str) {
-        if self.tracker.knows(host) && self.sites.get(host).is_none_or(|known| known != site) {
-            self.sites.insert(host.to_owned(), site.to_owned());
-        }
+        self.bytes += self.desk.batch.items[before..].iter().map(Item::held).sum::<usize>();
     }
 
     fn replied(&mut self, host: &str, reply: &Reply) {
-        if !reply.ok && self.resends.is_ours(&reply.id) {
+        if !reply.ok && self.desk.resends.is_ours(&reply.id) {
             let why = reply.message.as_deref().unwrap_or("it does not say why");
             let text = self.news.say(host, "the host does not send again what it was asked for", clock::now().mono);
             text.inspect(|text| tracing::warn!(host, why = super::text::shown(why, 200), "{text}"));
@@ -311,14 +272,14 @@ impl Ingest {
     }
 
     fn commit(&mut self) {
-        match self.writer.commit(std::mem::take(&mut self.batch)) {
+        match self.writer.commit(std::mem::take(&mut self.desk.batch)) {
             Ok(()) => {
                 self.committing = Some((std::mem::take(&mut self.owed), std::mem::take(&mut self.bytes)));
                 self.first = None;
             }
             // The writer is slow and has questions to answer: once more after another window.
             Err(batch) => {
-                self.batch = batch;
+                self.desk.batch = batch;
                 self.first = Some(Instant::now() + self.options.window);
             }
         }
@@ -335,7 +296,7 @@ impl Ingest {
         }
         let (owed, _) = self.committing.take().unwrap_or_default();
         owed.into_iter().for_each(|token| self.link.ack(token));
-        acks.into_iter().for_each(|ack| self.acks.add(ack));
+        acks.into_iter().for_each(|ack| self.desk.acks.add(ack));
         self.speak();
     }
 

@@ -23,7 +23,7 @@ const PER_SECOND: u32 = 20;
 
 /// One question.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Ask {
+pub struct Ask {
     pub host: String,
     pub site: String,
     pub epoch: u64,
@@ -45,7 +45,7 @@ struct Asking {
 }
 
 #[derive(Debug)]
-pub(super) struct Resends {
+pub struct Resends {
     /// Makes ids unlike those of an earlier run.
     run: u64,
     count: u64,

@@ -18,20 +18,20 @@ impl Ingest {
             self.state_due = !self.publish_state(State::Online, now);
         }
         while self.link.listening && self.link.free() > 0 {
-            let Some(ask) = self.resends.next(now.mono) else { break };
+            let Some(ask) = self.desk.resends.next(now.mono) else { break };
             if !self.publish_ask(&ask) {
-                self.resends.unsent(ask);
+                self.desk.resends.unsent(ask);
                 break;
             }
         }
         while self.link.listening && self.link.free() > 0 {
-            let Some(ack) = self.acks.next(now.mono) else { break };
+            let Some(ack) = self.desk.acks.next(now.mono) else { break };
             let Ok(topics) = TopicScheme::new(&self.options.prefix, &ack.site, &ack.host) else { continue };
             let topic = topics.ack(&self.options.hub);
             match self.publish(&topic, encode_payload(&ack.ack), true, None) {
-                Some(token) => self.acks.sent(token, ack, now.mono),
+                Some(token) => self.desk.acks.sent(token, ack, now.mono),
                 None => {
-                    self.acks.add(ack);
+                    self.desk.acks.add(ack);
                     break;
                 }
             }
@@ -76,7 +76,7 @@ impl Ingest {
 
     pub(super) fn answered(&mut self, token: u64, code: u8) {
         let accepted = code < 0x80;
-        let refused = self.acks.answered(token, accepted);
+        let refused = self.desk.acks.answered(token, accepted);
         if !accepted {
             let what = refused
                 .map_or_else(|| "a message of ours".to_owned(), |ack| format!("the acknowledgement for {}", ack.host));
@@ -109,8 +109,8 @@ impl Ingest {
 
     fn try_resend(&mut self, request: &ResendRequest) -> Result<Ask, String> {
         let ResendRequest { resend: host, epoch, from, to } = request;
-        let site = self.sites.get(host).cloned().ok_or_else(|| format!("no host {host:?} has been heard of"))?;
-        let current = self.tracker.current_epoch(host);
+        let site = self.desk.sites.get(host).cloned().ok_or_else(|| format!("no host {host:?} has been heard of"))?;
+        let current = self.desk.tracker.current_epoch(host);
         let epoch = epoch.or(current).ok_or_else(|| format!("no epoch of {host:?} is known; give one with --epoch"))?;
         if *from == 0 || to < from {
             return Err(format!("{from}-{to} is not a range of seqs; the first seq is 1"));
@@ -118,7 +118,7 @@ impl Ingest {
         if !self.link.listening || self.link.free() == 0 {
             return Err("the hub is not connected to the broker; try again when it is".to_owned());
         }
-        let ask = self.resends.by_hand(host, &site, epoch, *from..=*to);
+        let ask = self.desk.resends.by_hand(host, &site, epoch, *from..=*to);
         if self.publish_ask(&ask) {
             Ok(ask)
         } else {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::adopt::adopt;
 use super::options::IngestError;
-use crate::clock;
+use crate::clock::Now;
 use crate::hub::ledger::{Ledger, LedgerError};
 use crate::hub::sinks::Sink;
 use crate::hub::tracker::{Bounds, Tracker};
@@ -29,10 +29,10 @@ pub(super) async fn open(dir: &Path) -> Result<Ledger, IngestError> {
 }
 
 /// Agrees with the sink on where it stands, before the first batch.
-pub(super) fn begin(ledger: &mut Ledger, sink: &mut dyn Sink) -> Result<(), IngestError> {
+pub fn begin(ledger: &mut Ledger, sink: &mut dyn Sink, now: Now) -> Result<(), IngestError> {
     adopt(ledger, sink)?;
     let position = ledger.position()?.map(str::to_owned);
-    sink.begin(position.as_deref(), clock::now())?;
+    sink.begin(position.as_deref(), now)?;
     if position.is_none() {
         let position = sink.flush()?;
         ledger.draft()?.commit(&position)?;
@@ -41,9 +41,9 @@ pub(super) fn begin(ledger: &mut Ledger, sink: &mut dyn Sink) -> Result<(), Inge
 }
 
 /// A tracker that knows what the ledger knows.
-pub(super) fn remembered(ledger: &mut Ledger) -> Result<(Tracker, BTreeMap<String, String>), IngestError> {
+pub fn remembered(ledger: &mut Ledger, now: Now) -> Result<(Tracker, BTreeMap<String, String>), IngestError> {
     let mut tracker = Tracker::of_everything(Bounds::default());
-    let (now, mut sites) = (clock::now(), BTreeMap::new());
+    let mut sites = BTreeMap::new();
     ledger.view()?.each(|host, row, accounts| {
         let mut accounts: Vec<_> = accounts.iter().collect();
         accounts.sort_by_key(|(epoch, account)| (*epoch == row.epoch, account.last_ms));

@@ -113,7 +113,9 @@ impl Account {
     /// What may be acknowledged to the host. Of too many ranges the largest are named.
     pub fn ack(&self, epoch: u64) -> Ack {
         let upto = self.upto();
+        // A loss whose seqs are all gone is confirmed here too: below it there may be gaps that stay.
         let mut above = self.seen.clone();
+        above.union(&self.gone);
         above.remove(0..=upto);
         above.forget_smallest(MAX_ACK_RANGES);
         Ack { v: VERSION, epoch, upto, ranges: above.iter().map(|r| [*r.start(), *r.end()]).collect() }
@@ -242,12 +244,13 @@ mod tests {
                 let excused = |seq: &u64| sure(seq) || merged.contains(seq);
                 let ack = account.ack(7);
                 prop_assert!((1..=ack.upto).all(|seq| sure(&seq)), "{ack:?}");
-                prop_assert!(ack.ranges.iter().all(|[a, b]| (*a..=*b).all(|seq| taken.contains(&seq))), "{ack:?}");
+                prop_assert!(ack.ranges.iter().all(|[a, b]| (*a..=*b).all(|seq| sure(&seq))), "{ack:?}");
                 if !forgot {
                     let missing: Vec<u64> = (1..=top).filter(|seq| !excused(seq)).collect();
                     prop_assert_eq!(account.missing().iter().flatten().collect::<Vec<_>>(), missing);
                     let named = |seq: &u64| *seq <= ack.upto || ack.ranges.iter().any(|[a, b]| a <= seq && seq <= b);
                     prop_assert!(taken.iter().all(named), "{ack:?}");
+                    prop_assert!(declared.iter().all(named), "a loss is confirmed: {ack:?}");
                 }
                 let stored: Account = rmp_serde::from_slice::<AccountRow>(
                     &rmp_serde::to_vec_named(&AccountRow::from(&account)).unwrap()).unwrap().into();

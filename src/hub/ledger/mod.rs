@@ -63,8 +63,12 @@ pub enum LedgerError {
 
 type Key = (String, u64);
 
+/// Opens the file, or begins one, complete or not at all.
+pub type Opener = Box<dyn Fn() -> Result<Database, LedgerError> + Send>;
+
 pub struct Ledger {
     dir: PathBuf,
+    opener: Opener,
     db: Option<Database>,
     position: Option<String>,
     accounts: BTreeMap<Key, Account>,
@@ -94,8 +98,15 @@ impl Forgot {
 impl Ledger {
     /// Opens the ledger in `dir`, or begins one that appears complete or not at all.
     pub fn open(dir: &Path) -> Result<Self, LedgerError> {
+        let here = dir.to_owned();
+        Self::kept_by(dir, Box::new(move || open_or_create(&here)))
+    }
+
+    /// The same on a file that is opened otherwise; see [`begin_file`]. `dir` is for messages.
+    pub fn kept_by(dir: &Path, opener: Opener) -> Result<Self, LedgerError> {
         let mut ledger = Self {
             dir: dir.to_owned(),
+            opener,
             db: None,
             position: None,
             accounts: BTreeMap::new(),
@@ -111,9 +122,7 @@ impl Ledger {
     fn reopen(&mut self) -> Result<(), LedgerError> {
         self.forget_cache();
         let path = self.dir.join(LEDGER);
-        // An error is not an absence: a new ledger would take the place of the one that cannot be seen at present.
-        let unseen = |e: io::Error| LedgerError::Io { path: path.clone(), why: e.to_string() };
-        let db = if path.try_exists().map_err(unseen)? { open_file(&path)? } else { create(&self.dir)? };
+        let db = (self.opener)()?;
         let facts = read(&db, &path, |txn| {
             let table = txn.open_table(FACTS)?;
             let text =
@@ -328,6 +337,13 @@ impl Draft<'_> {
     }
 }
 
+/// An error is not an absence: a new ledger would take the place of the one that cannot be seen at present.
+fn open_or_create(dir: &Path) -> Result<Database, LedgerError> {
+    let path = dir.join(LEDGER);
+    let unseen = |e: io::Error| LedgerError::Io { path: path.clone(), why: e.to_string() };
+    if path.try_exists().map_err(unseen)? { open_file(&path) } else { create(dir) }
+}
+
 fn open_file(path: &Path) -> Result<Database, LedgerError> {
     builder().open(path).map_err(|e| unopened(path, e))
 }
@@ -346,18 +362,20 @@ fn create(dir: &Path) -> Result<Database, LedgerError> {
         _ => {}
     }
     let db = builder().create(&temp).map_err(|e| unopened(&path, e))?;
-    let begin = || {
-        let mut txn = db.begin_write()?;
-        txn.set_durability(Durability::Immediate)?;
-        txn.open_table(HOSTS)?;
-        txn.open_table(EPOCHS)?;
-        txn.open_table(FACTS)?.insert(FACT_FORMAT, FORMAT.to_string().as_bytes())?;
-        Ok::<(), redb::Error>(txn.commit()?)
-    };
-    begin().map_err(|e| failed(&path, e))?;
+    begin_file(&db).map_err(|e| failed(&path, e))?;
     std::fs::rename(&temp, &path).map_err(io)?;
     std::fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(io)?;
     Ok(db)
+}
+
+/// Makes an empty ledger of an empty file.
+pub fn begin_file(db: &Database) -> Result<(), redb::Error> {
+    let mut txn = db.begin_write()?;
+    txn.set_durability(Durability::Immediate)?;
+    txn.open_table(HOSTS)?;
+    txn.open_table(EPOCHS)?;
+    txn.open_table(FACTS)?.insert(FACT_FORMAT, FORMAT.to_string().as_bytes())?;
+    Ok(txn.commit()?)
 }
 
 fn check_format(path: &Path, format: Option<&str>) -> Result<(), LedgerError> {

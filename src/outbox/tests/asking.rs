@@ -82,6 +82,50 @@ fn quarantined_records_are_not_handed_out_again() {
 }
 
 #[test]
+fn a_settled_record_that_is_asked_for_and_that_no_broker_takes_is_declared() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut outbox, opened) = open(dir.path(), 0);
+    let epoch = opened.epoch;
+    outbox.append(&[run(1, 10), run(1, 10), run(1, 10)], at(0)).unwrap();
+    outbox.settle(epoch, &RangeSet::from_iter([1..=3]));
+    let losses = outbox.quarantine(epoch, 2..=2, "too large for this broker", at(0)).unwrap();
+    assert_eq!(losses.iter().map(|l| (l.from, l.reason)).collect::<Vec<_>>(), [(2, LossReason::Quarantined)]);
+    assert!(outbox.load(epoch, 2..=2, 1, at(1)).chunks.is_empty(), "it would be refused again and again");
+    assert!(outbox.identity().iter().all(Identity::holds));
+}
+
+#[test]
+fn what_was_settled_and_declared_in_parts_is_confirmed_in_parts() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut outbox, epoch, first) = settled_and_dropped(dir.path());
+    let mut told = Vec::new();
+    for range in [first - 10..=first - 6, first - 5..=first - 1] {
+        told.extend(outbox.load(epoch, range, 1000, at(1)).losses);
+    }
+    assert_eq!((told.len(), outbox.losses().len()), (2, 1), "neighbours became one");
+    outbox.settle_losses(&told);
+    assert_eq!(outbox.losses(), []);
+}
+
+#[test]
+fn quarantined_values_stay_within_the_quota_from_the_first() {
+    let disk = crash_disk::SimDisk::new();
+    let options = Options { max_bytes: 1 << 20, segment_bytes: Some(128 << 10), ..Options::new("/outbox") };
+    let (mut outbox, opened) = Outbox::open(Arc::new(disk.clone()), options, at(0)).unwrap();
+    for _ in 0..100 {
+        outbox.append(&[run(1, 12_000)], at(0)).unwrap();
+        let used = disk.world().used();
+        assert!(used <= 1 << 20, "{used} bytes");
+    }
+    let from = opened.epochs[0].next.max(outbox.epochs()[0].pending.first().unwrap());
+    for seq in from..=100 {
+        outbox.quarantine(opened.epoch, seq..=seq, "refused", at(0)).unwrap();
+        let used = disk.world().used();
+        assert!(used <= 1 << 20, "{used} bytes after seq {seq} was set aside");
+    }
+}
+
+#[test]
 fn an_epoch_that_is_given_up_is_kept_and_the_next_counts_from_one() {
     let dir = tempfile::tempdir().unwrap();
     let (mut outbox, opened) = open(dir.path(), 0);

@@ -104,6 +104,28 @@ fn no_bit_flip_is_ever_published() {
 }
 
 #[test]
+fn no_flip_in_the_root_of_a_killed_outbox_makes_it_use_a_seq_again() {
+    let disk = SimDisk::new();
+    let (mut outbox, opened) = open_on(&disk);
+    let mut last = 0;
+    for i in 0..12 {
+        last = outbox.append(&[run(1 + i % 3, 100 + 90 * i)], at(1)).unwrap().next_seq - 1;
+    }
+    let killed = disk.killed();
+    drop(outbox);
+    let newest = path_of(&killed, |name| name.ends_with(".seg") && !name.contains('-')).unwrap();
+    // Where redb keeps which root is the newest: it falls back to an older one without a word.
+    for bit in 0..320 * 8 {
+        let damaged = killed.killed();
+        damaged.world().edit(&newest, |bytes| bytes[bit / 8] ^= 1 << (bit % 8));
+        let (mut outbox, found) = open_on(&damaged);
+        let appended = outbox.append(&[run(1, 5)], at(11)).unwrap();
+        let anew = found.epoch != opened.epoch;
+        assert!(anew || appended.next_seq > last + 1, "bit {bit}: {found:?}");
+    }
+}
+
+#[test]
 fn truncated_emptied_and_overwritten_segments_cost_only_what_they_held() {
     let (disk, stored) = filled();
     let all = stored.len();

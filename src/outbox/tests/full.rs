@@ -27,6 +27,39 @@ fn load_all(outbox: &mut Outbox, epoch: u64, mut from: u64, to: u64) -> Vec<Chun
 }
 
 #[test]
+fn a_segment_whose_giving_up_fails_half_way_is_neither_lost_nor_in_the_way() {
+    let append = |outbox: &mut Outbox, now| outbox.append(&[run(2, 6_000)], at(now)).unwrap();
+    let full = SimDisk::new();
+    let (mut outbox, _) = open_on(&full);
+    while append(&mut outbox, 0).losses.is_empty() {}
+    outbox.close(at(1));
+    let (mut outbox, _) = open_on(&full.killed());
+    let before = (0..).find(|_| !append(&mut outbox, 2).losses.is_empty()).unwrap();
+    for (after, times) in (0..8).flat_map(|after| (1..5).map(move |times| (after, times))) {
+        let disk = full.killed();
+        let (mut outbox, _) = open_on(&disk);
+        (0..before).for_each(|_| drop(append(&mut outbox, 2)));
+        // In the append that gives up a segment.
+        disk.fail(after, times, ErrorKind::Other);
+        drop(outbox.append(&[run(2, 6_000)], at(3)));
+        disk.world().failure = None;
+        for now in 100..130 {
+            assert_eq!(
+                append(&mut outbox, now).refused,
+                0,
+                "after {after}, {times} times: {:?}",
+                outbox.take_problems()
+            );
+        }
+        let view = outbox.epochs().remove(0);
+        let loaded = load_all(&mut outbox, view.epoch, 1, view.next - 1);
+        assert_eq!(loaded.iter().map(|chunk| u64::from(chunk.count)).sum::<u64>(), view.pending.len());
+        let corrupt = outbox.losses().iter().find(|l| l.reason == LossReason::Corrupt);
+        assert!(corrupt.is_none(), "after {after}, {times} times: {corrupt:?}");
+    }
+}
+
+#[test]
 fn a_full_file_system_stops_neither_reading_nor_the_return_to_appending() {
     let disk = SimDisk::new();
     let (mut outbox, opened) = open_on(&disk);

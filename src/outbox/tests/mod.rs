@@ -3,6 +3,7 @@
 mod accounting;
 mod asking;
 mod crash;
+#[path = "../../../tests/support/crash_disk.rs"]
 mod crash_disk;
 mod damage;
 mod full;

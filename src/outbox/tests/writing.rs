@@ -46,7 +46,7 @@ async fn until<T>(events: &mut Receiver<Event>, mut pick: impl FnMut(Event) -> O
 
 /// As the loop does with the only run of a turn.
 fn store(handle: &Handle, run: Run) {
-    assert!(handle.append(run));
+    assert!(handle.append(run, clock::now().mono));
     handle.commit(SOON);
 }
 
@@ -64,7 +64,7 @@ fn runs_within_the_window_share_one_commit_and_are_witnessed_first() {
         let (handle, mut events) = start(&disk, Some(witness));
         let before = disk.world().syncs;
         for _ in 0..10 {
-            assert!(handle.append(run(2, 50)));
+            assert!(handle.append(run(2, 50), clock::now().mono));
             handle.commit(SOON);
         }
         let mut firsts = Vec::new();
@@ -88,7 +88,7 @@ fn nothing_waits_for_the_end_of_a_window_in_which_no_other_run_is_expected() {
         // The first waits for the second; after that, none is expected at all, or only later.
         store(&handle, run(1, 50));
         for next in [None, Some(clock::now().mono + 2 * window)] {
-            assert!(handle.append(run(1, 50)));
+            assert!(handle.append(run(1, 50), clock::now().mono));
             handle.commit(next);
         }
         let mut stored = 0;
@@ -105,7 +105,7 @@ fn what_was_appended_before_a_shutdown_is_there_after_it() {
         let disk = SimDisk::new();
         let (handle, events) = start(&disk, None);
         for _ in 0..20 {
-            assert!(handle.append(run(3, 50)));
+            assert!(handle.append(run(3, 50), clock::now().mono));
         }
         assert!(handle.shutdown(events, PATIENCE).await, "ends in time though nobody read an event");
         let (mut outbox, opened) = Outbox::open(Arc::new(disk), options(), at(0)).unwrap();
@@ -122,7 +122,7 @@ fn full_queues_on_both_sides_do_not_block_each_other() {
         // Nobody reads: the thread soon waits for room, and the handle goes on taking or refusing at once.
         let (mut taken, mut refused, mut loads) = (0, 0, 0);
         while refused < 50 || loads < 30 {
-            if handle.append(run(4, 3000)) {
+            if handle.append(run(4, 3000), clock::now().mono) {
                 taken += 1
             } else {
                 refused += 1
@@ -182,10 +182,10 @@ fn what_was_handed_over_before_a_flush_is_told_before_its_end() {
         let disk = SimDisk::new();
         let (handle, mut events) = start(&disk, None);
         for _ in 0..5 {
-            assert!(handle.append(run(2, 50)));
+            assert!(handle.append(run(2, 50), clock::now().mono));
         }
         // No point, no seq: nothing is told of it.
-        assert!(handle.append(run(0, 0)));
+        assert!(handle.append(run(0, 0), clock::now().mono));
         handle.flush();
         let mut told = 0;
         let count = |event| {

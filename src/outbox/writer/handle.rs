@@ -9,7 +9,6 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::Event;
-use crate::clock;
 use crate::outbox::losses::MAX_LOSSES;
 use crate::outbox::value::Times;
 use crate::ranges::RangeSet;
@@ -75,9 +74,9 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Hands a run over; the thread learns of it by [`Handle::commit`]. When memory is full the run is counted as a
+    /// Hands a run over at `now` (monotonic); the thread learns of it by [`Handle::commit`]. When memory is full the run is counted as a
     /// `memory` loss, which gets its seqs with the next commit. Returns whether it was taken.
-    pub fn append(&self, run: Run) -> bool {
+    pub fn append(&self, run: Run, now: Duration) -> bool {
         let size = estimate(&run);
         let mut inbox = self.shared.inbox();
         if inbox.bytes + size > MAX_WAITING {
@@ -90,7 +89,7 @@ impl Handle {
         inbox.bytes += size;
         inbox.runs.push_back((run, size));
         if inbox.since.is_none() {
-            inbox.since = Some(clock::now().mono);
+            inbox.since = Some(now);
             inbox.fresh = true;
         }
         true

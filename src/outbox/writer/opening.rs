@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::handle::{Handle, Shared};
-use super::{EVENTS, Event, REOPEN_MIN, Witness, Writer};
+use super::work::{Tell, Writer};
+use super::{EVENTS, Event, Witness, run, send};
 use crate::clock::{self, Now};
 use crate::outbox::{Disk, OpenError, Opened, Options, Outbox, Stats};
 
@@ -57,21 +58,17 @@ impl Opening {
     pub fn spawn(self, window: Duration, witness: Option<Witness>) -> io::Result<(Handle, mpsc::Receiver<Event>)> {
         let (events, receiver) = mpsc::channel(EVENTS);
         let shared = Arc::new(Shared::default());
-        let writer = Writer {
-            shared: Arc::clone(&shared),
-            events,
-            window,
-            witness,
-            reopen_at: clock::now().mono + REOPEN_MIN,
-            reopen_wait: REOPEN_MIN,
-            maintained: clock::now().mono,
-            not_before: Duration::ZERO,
-            reloads: Vec::new(),
-            broken: self.outbox.as_ref().is_none_or(Outbox::is_broken),
-            redrawing: false,
-            opening: self,
-        };
-        let thread = std::thread::Builder::new().name("outbox".into()).spawn(move || writer.run())?;
+        let inbox = Arc::clone(&shared);
+        let tell: Tell = Box::new(move |event| send(&events, &inbox, event));
+        let writer = Writer::new(self, Arc::clone(&shared), window, clock::now().mono, tell).witnessed_by(witness);
+        let thread = std::thread::Builder::new().name("outbox".into()).spawn(move || run(writer))?;
         Ok((Handle { shared, window, thread: Some(thread) }, receiver))
+    }
+
+    /// The same work without the thread: whoever has a clock of his own calls [`Writer::step`] when it is due.
+    pub fn stepped(self, window: Duration, now: Duration, tell: Tell) -> (Handle, Writer) {
+        let shared = Arc::new(Shared::default());
+        let writer = Writer::new(self, Arc::clone(&shared), window, now, tell);
+        (Handle { shared, window, thread: None }, writer)
     }
 }

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use redb::StorageBackend;
 
-use crate::outbox::disk::{Disk, Entry};
+// Of whoever includes this: the outbox's own tests, and the simulation of everything.
+use super::{Disk, Entry};
 
 const PAGE: u64 = 4096;
 const SECTOR: usize = 512;
@@ -185,16 +186,34 @@ impl World {
     pub fn crash(&self, rng: &mut Rng) -> SimDisk {
         let files = self.files.iter().map(|(id, file)| (*id, file.crashed(rng))).collect();
         let dirs: BTreeMap<_, _> = self.dirs.iter().map(|(path, dir)| (path.clone(), dir.crashed(rng))).collect();
-        let world = Self { files, dirs, next_file: self.next_file, capacity: self.capacity, ..Self::default() };
-        let mut world = world;
+        let mut world = Self { files, dirs, next_file: self.next_file, capacity: self.capacity, ..Self::default() };
+        world.restore_removed();
         world.drop_unreachable();
         SimDisk(Arc::new(Mutex::new(world)))
+    }
+
+    /// What a process that is killed now leaves behind: everything written, nothing closed.
+    pub fn killed(&self) -> SimDisk {
+        let copy = Self { locked: BTreeSet::new(), hook: None, failure: None, ..self.clone() };
+        SimDisk(Arc::new(Mutex::new(copy)))
+    }
+
+    /// Directories whose removal was not durable: they were empty.
+    fn restore_removed(&mut self) {
+        let named = |(path, dir): (&PathBuf, &Dir)| {
+            let inside = dir.live.iter().filter(|(_, node)| **node == Node::Dir);
+            inside.map(|(name, _)| path.join(name)).collect::<Vec<_>>()
+        };
+        let named: Vec<PathBuf> = self.dirs.iter().flat_map(named).collect();
+        for path in named {
+            self.dirs.entry(path).or_default();
+        }
     }
 
     fn drop_unreachable(&mut self) {
         let reachable = |dirs: &BTreeMap<PathBuf, Dir>, path: &Path| {
             path.parent().filter(|p| dirs.contains_key(*p)).is_none_or(|parent| {
-                let name = path.file_name().unwrap().to_string_lossy().into_owned();
+                let name = path.file_name().expect("a path with a name").to_string_lossy().into_owned();
                 dirs[parent].live.contains_key(&name)
             })
         };
@@ -251,8 +270,8 @@ impl World {
 
     /// The bytes of a file, to damage or replace them as the world outside may.
     pub fn edit(&mut self, path: &Path, edit: impl FnOnce(&mut Vec<u8>)) {
-        let id = self.file_at(path).unwrap();
-        let file = self.files.get_mut(&id).unwrap();
+        let id = self.file_at(path).expect("the file is there");
+        let file = self.files.get_mut(&id).expect("a linked or open file is kept");
         edit(&mut file.live);
         file.durable = file.live.clone();
         file.unsynced.clear();
@@ -260,7 +279,10 @@ impl World {
 }
 
 fn split(path: &Path) -> (PathBuf, String) {
-    (path.parent().unwrap().to_owned(), path.file_name().unwrap().to_string_lossy().into_owned())
+    (
+        path.parent().expect("a path with a parent").to_owned(),
+        path.file_name().expect("a path with a name").to_string_lossy().into_owned(),
+    )
 }
 
 #[derive(Clone, Default)]
@@ -274,7 +296,7 @@ impl SimDisk {
     }
 
     pub fn world(&self) -> MutexGuard<'_, World> {
-        self.0.lock().unwrap()
+        self.0.lock().expect("nobody panics while it is held")
     }
 
     pub fn on_sync(&self, hook: impl Fn(&World) + Send + Sync + 'static) {
@@ -285,11 +307,8 @@ impl SimDisk {
         self.world().failure = Some(Failure { after, times, kind });
     }
 
-    /// What is found after the process was killed: everything written, nothing closed.
     pub fn killed(&self) -> Self {
-        let world = self.world();
-        let copy = World { locked: BTreeSet::new(), hook: None, failure: None, ..world.clone() };
-        Self(Arc::new(Mutex::new(copy)))
+        self.world().killed()
     }
 }
 
@@ -353,7 +372,7 @@ impl Disk for SimDisk {
         world.operation()?;
         let id = match world.file_at(path) {
             Ok(id) => {
-                world.files.get_mut(&id).unwrap().change(Change::SetLen(0));
+                world.files.get_mut(&id).expect("a linked or open file is kept").change(Change::SetLen(0));
                 id
             }
             Err(_) => {
@@ -396,7 +415,7 @@ impl Disk for SimDisk {
         let mut world = self.world();
         world.operation()?;
         let id = world.file_at(path)?;
-        world.files.get_mut(&id).unwrap().change(Change::SetLen(0));
+        world.files.get_mut(&id).expect("a linked or open file is kept").change(Change::SetLen(0));
         Ok(())
     }
 
@@ -437,7 +456,7 @@ impl std::fmt::Debug for Handle {
 
 impl Handle {
     fn world(&self) -> MutexGuard<'_, World> {
-        self.0.lock().unwrap()
+        self.0.lock().expect("nobody panics while it is held")
     }
 }
 
@@ -461,7 +480,7 @@ impl StorageBackend for Handle {
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut world = self.world();
         world.operation()?;
-        world.files.get_mut(&self.1).unwrap().change(Change::SetLen(len));
+        world.files.get_mut(&self.1).expect("a linked or open file is kept").change(Change::SetLen(len));
         Ok(())
     }
 
@@ -470,7 +489,7 @@ impl StorageBackend for Handle {
         let outcome = world.operation();
         world.before_sync();
         let ignored = world.ignores_sync;
-        let file = world.files.get_mut(&self.1).unwrap();
+        let file = world.files.get_mut(&self.1).expect("a linked or open file is kept");
         if outcome.is_ok() && !ignored {
             file.durable = file.live.clone();
         }
@@ -488,7 +507,11 @@ impl StorageBackend for Handle {
         if world.capacity.is_some_and(|capacity| world.used() + new * PAGE > capacity) {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        world.files.get_mut(&self.1).unwrap().change(Change::Write(offset, data.to_vec()));
+        world
+            .files
+            .get_mut(&self.1)
+            .expect("a linked or open file is kept")
+            .change(Change::Write(offset, data.to_vec()));
         Ok(())
     }
 }
