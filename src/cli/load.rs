@@ -9,7 +9,7 @@ use super::exit::{Exit, Failure};
 use crate::agent;
 use crate::clock;
 use crate::collect::HostRoot;
-use crate::config::{Checked, Config, Sources, Surroundings};
+use crate::config::{Checked, Config, Severity, Sources, Surroundings};
 use crate::uplink::transport::tls::{self, VerificationTime};
 
 /// The checked configuration; refusals end the process with exit code 78.
@@ -20,6 +20,16 @@ pub fn config(args: &ConfigArg) -> Result<Checked, Failure> {
     let around = Surroundings { env: &env, now: clock::now(), file_system_bytes };
     let sources = Sources { file: Some(args.config.clone()), conf_d: None };
     Config::load(&sources, &around).map_err(|rejected| Failure::config(rejected.to_string()))
+}
+
+/// What is doubtful about it, and what was left out.
+pub fn log(checked: &Checked) {
+    for problem in &checked.warnings {
+        match problem.severity {
+            Severity::Warning => tracing::warn!("{problem}"),
+            Severity::LeftOut | Severity::Error => tracing::error!("{problem}"),
+        }
+    }
 }
 
 /// The host to measure.

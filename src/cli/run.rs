@@ -15,9 +15,7 @@ pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
     let config = &checked.config;
     let level = LevelFilter::from_str(&config.log.level).unwrap_or(LevelFilter::INFO);
     logging::install(level, config.log.format);
-    for warning in &checked.warnings {
-        tracing::warn!("{warning}");
-    }
+    load::log(&checked);
     for warning in load::check_certificates(&checked)? {
         tracing::warn!("{warning}");
     }

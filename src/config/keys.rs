@@ -83,6 +83,12 @@ pub const SECTIONS: &[SectionSpec] = &[
     SectionSpec { name: "log", about: "What the agent says about itself on standard error.", keys: LOG },
     SectionSpec { name: "agent", about: "The agent as a process.", keys: AGENT },
     SectionSpec {
+        name: "scripts",
+        about: "Lines such as [0 0/5 * * * ?] default/sampler.py arg, of the vendor's side and of the operator's, which \
+                wins by name. See docs/migration.md.",
+        keys: SCRIPTS,
+    },
+    SectionSpec {
         name: COLLECTOR,
         about: "What is measured, and when. Repeat the section for each collector. One with the name of a default \
                 collector changes that; enabled = false switches it off.",
@@ -257,6 +263,31 @@ const AGENT: &[Key] = &[
         "\"10s\"",
         "How long a stop may take to save and say goodbye.",
     ),
+];
+
+const SCRIPTS: &[Key] = &[
+    key(
+        "default_lines",
+        Kind::Path,
+        "\"/usr/share/holdover/default.cron\"",
+        "The vendor's file of lines; it need not exist unless it is named.",
+    ),
+    key("default_dir", Kind::Path, "\"/usr/share/holdover/default\"", "The vendor's scripts: default/NAME in a line."),
+    open(
+        "user_lines",
+        Kind::Path,
+        "\"/etc/holdover/user.cron\"",
+        "The operator's file of lines; user.cron beside the main file unless given. Its lines of a script stand in for \
+         the vendor's lines of it.",
+    ),
+    open(
+        "user_dir",
+        Kind::Path,
+        "\"/etc/holdover/user\"",
+        "The operator's scripts: user/NAME in a line, and default/NAME where a script of that name is here; user beside \
+         the main file unless given.",
+    ),
+    key("zone", Kind::Text, "\"local\"", "The time zone of all lines: an IANA name, \"UTC\" or \"local\"."),
 ];
 
 const COLLECTOR_KEYS: &[Key] = &[

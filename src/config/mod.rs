@@ -6,16 +6,19 @@
 mod broker;
 mod collectors;
 mod keys;
+mod line;
 mod problem;
 mod reader;
 mod reference;
 mod report;
 mod secret;
 mod sections;
+mod sides;
 mod source;
 mod timing;
 mod tree;
 mod units;
+mod watch;
 mod what;
 
 #[cfg(test)]
@@ -32,11 +35,14 @@ pub use problem::{Origin, Problem, Rejected, Severity};
 pub use reference::reference;
 pub use report::{NextRuns, Volume};
 pub use secret::Secret;
+pub use sides::FromLine;
 pub use source::Sources;
+pub use watch::Watch;
 
 use crate::clock::Now;
 use crate::uplink::Level;
 use reader::{Reader, Section};
+use sides::Lines;
 use tree::{Data, Node, Table};
 
 /// The longest host, site or collector name.
@@ -150,13 +156,22 @@ pub struct Checked {
     pub config: Config,
     /// Every key with a value, in the order of the key table.
     pub settings: Vec<Setting>,
+    /// Warnings, and what was left out.
     pub warnings: Vec<Problem>,
+    /// The collectors that lines ask for, the vendor's first.
+    pub from_lines: Vec<FromLine>,
+    pub watch: Watch,
 }
 
 impl Checked {
     /// Where a value came from, by path (`broker.cert`); for checks made elsewhere.
     pub fn origin_of(&self, path: &str) -> Origin {
         self.settings.iter().find(|setting| setting.path == path).map_or(Origin::Default, |found| found.origin.clone())
+    }
+
+    /// What is not in force although somebody wrote it.
+    pub fn left_out(&self) -> impl Iterator<Item = &Problem> {
+        self.warnings.iter().filter(|problem| problem.severity == Severity::LeftOut)
     }
 
     /// A refusal by a check made elsewhere (a certificate, a host id), worded and placed as those made here.
@@ -168,17 +183,19 @@ impl Checked {
 impl Config {
     /// Reads, merges and checks. Every problem of every source is in the refusal.
     pub fn load(sources: &Sources, around: &Surroundings<'_>) -> Result<Checked, Rejected> {
-        let mut problems = Vec::new();
-        let root = gather(sources, around, &mut problems);
+        let (mut problems, mut watch) = (Vec::new(), Watch::default());
+        let root = gather(sources, around, &mut problems, &mut watch);
         let incomplete = problems.iter().any(|problem| problem.severity == Severity::Error);
-        check(root, Reader { around, problems, settings: Vec::new(), incomplete })
+        let beside = sources.file.as_deref().and_then(Path::parent);
+        check(root, Lines::Beside(beside), Reader { around, problems, settings: Vec::new(), incomplete, watch })
     }
 
     /// Checks one text as if it were the main file at `file`; nothing else is read.
     pub fn parse(file: &Path, text: &str, around: &Surroundings<'_>) -> Result<Checked, Rejected> {
         let (root, problems) = tree::parse(&Arc::from(file.to_string_lossy()), text);
         let incomplete = !problems.is_empty();
-        check(root, Reader { around, problems, settings: Vec::new(), incomplete })
+        let reader = Reader { around, problems, settings: Vec::new(), incomplete, watch: Watch::default() };
+        check(root, Lines::Unread, reader)
     }
 }
 
@@ -194,11 +211,13 @@ impl Surroundings<'_> {
 }
 
 /// Main file, then conf.d, then environment: later ones win.
-fn gather(sources: &Sources, around: &Surroundings<'_>, problems: &mut Vec<Problem>) -> Table {
+fn gather(sources: &Sources, around: &Surroundings<'_>, problems: &mut Vec<Problem>, watch: &mut Watch) -> Table {
+    sources.file.iter().for_each(|file| watch.file(file));
     let mut root = sources.file.as_deref().map(|file| source::read_table(file, problems)).unwrap_or_default();
     let beside = sources.file.as_deref().and_then(Path::parent).map(|folder| folder.join("conf.d"));
     let named = sources.conf_d.clone().or_else(|| configured_conf_d(&root));
     let (folder, required) = (named.clone().or(beside), named.is_some());
+    folder.iter().for_each(|folder| watch.folder(folder));
     for file in folder.map(|folder| source::list_conf_d(&folder, required, problems)).unwrap_or_default() {
         root.merge(source::read_table(&file, problems));
     }
@@ -217,14 +236,16 @@ fn configured_conf_d(root: &Table) -> Option<PathBuf> {
     Some(Path::new(&**file).parent()?.join(folder))
 }
 
-fn check(mut root: Table, mut reader: Reader<'_>) -> Result<Checked, Rejected> {
-    let collectors = take_collectors(&mut root, &mut reader);
+fn check(mut root: Table, lines: Lines<'_>, mut reader: Reader<'_>) -> Result<Checked, Rejected> {
+    let tables = take_collectors(&mut root, &mut reader);
     let host = sections::host(take_section(&mut root, "host", &mut reader), &mut reader);
     let broker = broker::check(take_section(&mut root, "broker", &mut reader), &mut reader);
     let outbox = sections::outbox(take_section(&mut root, "outbox", &mut reader), &mut reader);
     let uplink = sections::uplink(take_section(&mut root, "uplink", &mut reader), &mut reader);
     let log = sections::log(take_section(&mut root, "log", &mut reader), &mut reader);
     let agent = sections::agent(take_section(&mut root, "agent", &mut reader), &mut reader);
+    let lines = sides::check(take_section(&mut root, "scripts", &mut reader), lines, &mut reader);
+    let (from_lines, collectors) = sides::join(lines, tables, &mut reader);
     let (collectors, disabled) = collectors::check(collectors, agent.as_ref(), &mut reader);
     sections::topics(host.as_ref(), &collectors, &mut reader);
     unknown_sections(root, &mut reader);
@@ -232,12 +253,12 @@ fn check(mut root: Table, mut reader: Reader<'_>) -> Result<Checked, Rejected> {
     problems.sort_by_cached_key(problem::reading_order);
     match (host, broker, outbox, uplink, log, agent) {
         (Some(host), Some(broker), Some(outbox), Some(uplink), Some(log), Some(agent))
-            if problems.iter().all(|problem| problem.severity == Severity::Warning) =>
+            if problems.iter().all(|problem| problem.severity != Severity::Error) =>
         {
             let config = Config { host, broker, outbox, uplink, log, agent, collectors, disabled };
-            Ok(Checked { config, settings: reader.settings, warnings: problems })
+            Ok(Checked { config, settings: reader.settings, warnings: problems, from_lines, watch: reader.watch })
         }
-        _ => Err(Rejected { problems }),
+        _ => Err(Rejected { problems, watch: reader.watch }),
     }
 }
 

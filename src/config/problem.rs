@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::watch::Watch;
+
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -27,6 +29,8 @@ impl fmt::Display for Origin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
     Warning,
+    /// One entry is left out; the rest is in force.
+    LeftOut,
     /// The configuration is refused.
     Error,
 }
@@ -52,6 +56,11 @@ impl Problem {
         Self { severity: Severity::Warning, ..Self::error(origin, message) }
     }
 
+    /// An error that costs the entry it is about and nothing else.
+    pub fn left_out(origin: &Origin, message: impl Into<String>) -> Self {
+        Self { severity: Severity::LeftOut, ..Self::error(origin, message) }
+    }
+
     /// An error without a place.
     pub fn general(message: impl Into<String>) -> Self {
         Self { severity: Severity::Error, origin: None, message: message.into(), hint: None }
@@ -71,6 +80,7 @@ impl fmt::Display for Problem {
         }
         f.write_str(match self.severity {
             Severity::Warning => "warning: ",
+            Severity::LeftOut => "error, left out: ",
             Severity::Error => "error: ",
         })?;
         f.write_str(&self.message)?;
@@ -96,6 +106,8 @@ pub(super) fn reading_order(problem: &Problem) -> (bool, u8, String, usize, usiz
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
     pub problems: Vec<Problem>,
+    /// What was read, so that a correction is noticed.
+    pub watch: Watch,
 }
 
 impl Rejected {

@@ -4,6 +4,7 @@ mod broker;
 mod collectors;
 mod keys;
 mod report;
+mod sides;
 mod sources;
 
 use std::path::Path;
