@@ -251,6 +251,7 @@ fn check(mut root: Table, lines: Lines<'_>, mut reader: Reader<'_>) -> Result<Ch
     unknown_sections(root, &mut reader);
     let mut problems = reader.problems;
     problems.sort_by_cached_key(problem::reading_order);
+    let outbox_dir = outbox.as_ref().map(|outbox| outbox.dir.clone());
     match (host, broker, outbox, uplink, log, agent) {
         (Some(host), Some(broker), Some(outbox), Some(uplink), Some(log), Some(agent))
             if problems.iter().all(|problem| problem.severity != Severity::Error) =>
@@ -258,7 +259,7 @@ fn check(mut root: Table, lines: Lines<'_>, mut reader: Reader<'_>) -> Result<Ch
             let config = Config { host, broker, outbox, uplink, log, agent, collectors, disabled };
             Ok(Checked { config, settings: reader.settings, warnings: problems, from_lines, watch: reader.watch })
         }
-        _ => Err(Rejected { problems, watch: reader.watch }),
+        _ => Err(Rejected { problems, watch: reader.watch, outbox_dir }),
     }
 }
 

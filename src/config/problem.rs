@@ -1,6 +1,7 @@
 //! What is wrong with a configuration: where, what, why, and what to write instead. All of it at once, not just the first.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::watch::Watch;
@@ -108,6 +109,8 @@ pub struct Rejected {
     pub problems: Vec<Problem>,
     /// What was read, so that a correction is noticed.
     pub watch: Watch,
+    /// Where the outbox is, as far as that could be read: an agent that runs can still be asked.
+    pub outbox_dir: Option<PathBuf>,
 }
 
 impl Rejected {

@@ -102,7 +102,9 @@ fn side(
     let mut place = |key: &str, file: &str| {
         reader.path(section, key).or_else(|| {
             let path = beside?.join(file);
-            reader.derive(&format!("scripts.{key}"), quote(&path.to_string_lossy()));
+            if path.exists() {
+                reader.derive(&format!("scripts.{key}"), quote(&path.to_string_lossy()));
+            }
             Some(path)
         })
     };

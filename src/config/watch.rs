@@ -1,7 +1,6 @@
 //! What a configuration was read from, and a cheap look at whether any of it has changed since.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::source;
@@ -29,7 +28,8 @@ impl Watch {
         self.scripts.push(path.to_owned());
     }
 
-    /// Differs when something was edited, replaced, added or removed. A handful of `stat` calls.
+    /// Differs when something was edited, replaced, added or removed; not when a file was only written again. Reads them:
+    /// they are few, small and cached.
     pub fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.files.iter().for_each(|file| look(file, &mut hasher));
@@ -45,8 +45,7 @@ impl Watch {
 }
 
 fn look(file: &Path, hasher: &mut DefaultHasher) {
-    let seen = std::fs::metadata(file).ok();
-    seen.map(|m| (m.ino(), m.len(), m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec())).hash(hasher);
+    source::read_lines(file, false).hash(hasher);
 }
 
 #[cfg(test)]
@@ -84,9 +83,14 @@ mod tests {
         changed("edited in the folder");
         std::fs::write(at("sampler.py"), "").unwrap();
         changed("a script of the user's");
+        std::fs::write(at("main.toml"), "cd").unwrap();
         std::fs::write(at("sampler.py"), "grown").unwrap();
         std::fs::write(at("conf.d/.10-more.toml.swp"), "x").unwrap();
-        assert_eq!(watch.fingerprint(), *seen.last().unwrap(), "contents of a script, an editor's file");
+        assert_eq!(
+            watch.fingerprint(),
+            *seen.last().unwrap(),
+            "the same again, contents of a script, an editor's file"
+        );
         std::fs::remove_file(at("main.toml")).unwrap();
         assert!(!seen.contains(&watch.fingerprint()), "removed");
     }

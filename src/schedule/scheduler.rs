@@ -143,6 +143,23 @@ impl Scheduler {
         polled
     }
 
+    /// Another list of jobs. One of the same name and times goes on where it was, and a run that is going stays so; call
+    /// it right after [`Scheduler::poll`] with the same reading, so that nothing due before is passed over.
+    pub fn replace(&mut self, jobs: Vec<Job>, now: Now) {
+        let mut old = std::mem::take(&mut self.jobs);
+        let entry = |job: Job| {
+            let before = old.iter().position(|entry| entry.job.collector == job.collector);
+            match before.map(|position| old.swap_remove(position)) {
+                Some(Entry { job: was, running, next }) if was.schedule == job.schedule && was.jitter == job.jitter => {
+                    Entry { job, running, next }
+                }
+                Some(Entry { running, .. }) => Entry { next: first(&job, now), job, running },
+                None => Entry { next: first(&job, now), job, running: false },
+            }
+        };
+        self.jobs = jobs.into_iter().map(entry).collect();
+    }
+
     /// When to look again, on the monotonic clock; `None` with nothing left to run.
     pub fn next_wake(&self) -> Option<Duration> {
         self.jobs.iter().filter_map(|entry| entry.wake(self.last)).min()

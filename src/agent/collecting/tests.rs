@@ -75,7 +75,7 @@ fn plant(collecting: &mut Collecting, run: impl Future<Output = Vec<Point>> + Se
     assert!(collecting.scheduler.mark_running(0));
     let context = collecting.context(&at(10));
     let task = collecting.scripts.spawn(run);
-    collecting.running.insert(task.id(), Running { job: 0, started: at(10), context });
+    collecting.running.insert(task.id(), Running { collector: "demo".into(), started: at(10), context });
 }
 
 /// `what` may take a while: bounded by [`PATIENCE`].
