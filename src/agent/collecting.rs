@@ -25,6 +25,9 @@ pub enum Source {
     Script(exec::Script),
 }
 
+/// The collectors of a running agent from now on; `None` for one that goes on as it is.
+pub type Plan = Vec<(Arc<str>, Option<Source>)>;
+
 /// One collector's account, for `status`: runs that were due + `commanded` = `runs` + `missed` + those still going.
 #[derive(Clone, Debug, Default)]
 pub struct Account {
@@ -189,7 +192,7 @@ impl Collecting {
 
     /// Other collectors from now on. What is unchanged keeps its place in time, its counters and its account; scripts
     /// that run go on and are recorded, also those of collectors that are no more.
-    pub fn replace(&mut self, jobs: Vec<Job>, plan: Vec<(Arc<str>, Option<Source>)>, now: &Now) {
+    pub fn replace(&mut self, jobs: Vec<Job>, plan: Plan, now: &Now) {
         self.scheduler.replace(jobs, *now);
         let names = std::mem::take(&mut self.sources).into_iter();
         let states = std::mem::take(&mut self.accounts).into_iter().zip(std::mem::take(&mut self.absent));

@@ -34,7 +34,9 @@ pub use reload::{Load, Loaded};
 use reload::{Reading, Reload};
 use report::Report;
 use service::{ServiceManager, Signals};
-pub use setup::{ChangeError, Identity, StartError, change_outbox, forget_hub, identify, sources, start, tls_files};
+pub use setup::{
+    ChangeError, Identity, StartError, change_outbox, forget_hub, identify, source, sources, start, tls_files,
+};
 pub use witness::VARIABLE as WITNESS_VARIABLE;
 
 /// The least time that the outbox gets to close, however long the goodbye to the broker took.
@@ -73,7 +75,7 @@ pub enum RunError {
 enum Woken {
     Stop(&'static str),
     Hangup,
-    Read(Reading),
+    Read(Box<Reading>),
     Writer(Option<Event>),
     Again,
 }
@@ -97,7 +99,7 @@ impl Agent {
                     tracing::info!("SIGHUP: reading the configuration");
                     self.reload.read();
                 }
-                Woken::Read(reading) => self.reread(reading),
+                Woken::Read(reading) => self.reread(*reading),
                 Woken::Writer(Some(event)) => self.told(event),
                 Woken::Writer(None) => return Err(RunError::Outbox),
                 Woken::Stop(signal) => return self.stop(signal, &mut signals).await,
@@ -158,7 +160,7 @@ impl Agent {
             biased;
             signal = signals.any() => signal.map_or(Woken::Hangup, Woken::Stop),
             event = self.events.recv() => Woken::Writer(event),
-            reading = self.reload.done() => Woken::Read(reading),
+            reading = self.reload.done() => Woken::Read(Box::new(reading)),
             event = self.delivery.next() => {
                 self.delivery.happened(event, clock::now());
                 Woken::Again

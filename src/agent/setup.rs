@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Agent;
 use super::alarm::Alarm;
-use super::collecting::{Collecting, Source};
+use super::collecting::{Collecting, Plan, Source};
 use super::delivery::{Broker, Delivery};
 use super::ipc::StatusSocket;
 use super::reload::{Load, Loaded, Reload};
@@ -192,7 +192,8 @@ fn script(exec: &config::Exec, timeout: Duration) -> exec::Script {
     }
 }
 
-fn source(collector: &config::Collector) -> Result<Source, StartError> {
+/// One configured collector, built.
+pub fn source(collector: &config::Collector) -> Result<Source, StartError> {
     Ok(match &collector.what {
         What::Builtin { spec, params } => {
             let built = (spec.build)(params).map_err(|error| StartError::Collector(collector.name.clone(), error))?;
@@ -208,7 +209,7 @@ pub fn sources(config: &Config) -> Result<Vec<(Arc<str>, Source)>, StartError> {
 }
 
 /// The same for a running agent: `None` for a collector of `before` that has changed in its times at most.
-pub(super) fn changed_sources(before: &Config, after: &Config) -> Result<Vec<(Arc<str>, Option<Source>)>, StartError> {
+pub(super) fn changed_sources(before: &Config, after: &Config) -> Result<Plan, StartError> {
     let kept = |collector: &config::Collector| {
         let timeless = |old: &config::Collector| config::Collector {
             schedule: collector.schedule.clone(),

@@ -37,6 +37,7 @@ pub use report::{NextRuns, Volume};
 pub use secret::Secret;
 pub use sides::FromLine;
 pub use source::Sources;
+pub use units::parse_duration;
 pub use watch::Watch;
 
 use crate::clock::Now;

@@ -197,7 +197,7 @@ fn a_script_that_runs_at_the_stop_is_killed_and_recorded() {
 fn a_script_that_ended_just_before_the_stop_is_recorded_as_it_ended() {
     block_on(async {
         let mut collecting = collecting(script(":"));
-        let point = Point { error: None, ..collecting.err_point(0, &at(10), RunError::new(ErrorKind::Exit, "")) };
+        let point = Point { error: None, ..err_point("demo", &at(10), RunError::new(ErrorKind::Exit, "")) };
         plant(&mut collecting, async move { vec![point] });
         tokio::task::yield_now().await;
         let runs = collecting.stop(&at(12));
