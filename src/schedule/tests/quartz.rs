@@ -114,19 +114,25 @@ fn near_a_change(zone: &Zone, at: i64) -> bool {
     near(segment.start) || near(segment.end)
 }
 
+/// `31W`: the weekday nearest to a day that some months lack.
+fn beyond_short_months(days: &str) -> bool {
+    matches!(days, "29W" | "30W" | "31W")
+}
+
 /// The class that docs/quartz.md explains; `None` is a difference that nobody has explained.
 fn class(case: &Case<'_>, ours: &Answer) -> Option<&'static str> {
     let fields: Vec<&str> = case.expression.split_whitespace().collect();
     match (&case.theirs, ours) {
         (_, Answer::Refused) if !documented(case.expression) => Some(GUESSES),
         (Answer::Refused, _) if fields.len() >= 6 && fields[3] != "?" && fields[5] != "?" => Some("* beside a day"),
+        (Answer::Times(_), Answer::Never) if beyond_short_months(fields[3]) => Some("W in a short month"),
         (Answer::Times(theirs), Answer::Times(ours)) => {
             let first = theirs.iter().zip(ours).find(|(a, b)| a != b).map(|(a, b)| *a.min(b))?;
             if near_a_change(&case.zone, first) {
                 Some("clock change")
             } else if fields[5].contains(',') && fields[5].contains('#') {
                 Some("# or L in a list")
-            } else if fields[3].ends_with('W') && fields[3] != "LW" {
+            } else if beyond_short_months(fields[3]) {
                 Some("W in a short month")
             } else {
                 None
