@@ -27,6 +27,7 @@ pub fn run(args: &CheckConfigArgs) -> Result<Exit, Failure> {
     let identity = agent::identify(&checked.config, &load::root(&checked.config));
     warnings.extend(identity.host.note.clone());
     let now = clock::now();
+    warnings.extend(checked.advice(now).iter().map(ToString::to_string));
     let runs = checked.config.next_runs(&identity.host.id, now, RUNS);
     let sizes = once::measure(&checked.config, &identity)?;
     let volume = checked.config.volume(now, &|collector| sizes.get(&collector.name).copied().unwrap_or(0.0));
