@@ -485,6 +485,10 @@ fn next_lists_the_coming_runs_for_eyes_scripts_and_programs() {
     let first = quarter["next_ms"][0].as_i64().expect("a time");
     assert!(first % 900_000 == 0 && first > json["from_ms"].as_i64().expect("a time"), "{json}");
 
+    desk.append("[[blackout]]\nname = \"always\"\nfrom = \"00:00\"\nto = \"24:00\"\ncollectors = [\"quarter\"]\n");
+    let dark = desk.say(&["next", "--json", "quarter"]).json();
+    assert_eq!((&dark["collectors"][0]["runs"], &dark["collectors"][0]["blackout"]), (&0.into(), &4.into()), "{dark}");
+
     for (args, words) in [
         (&["next", "oftn"][..], "no collector oftn; those that run are often, quarter, leap"),
         (&["next", "--for", "yesterday"], "a duration such as 30m"),

@@ -122,3 +122,36 @@ fn a_bad_configuration_is_refused_and_its_correction_is_noticed() {
     let log = read_lossy(&agent.log);
     assert!(log.contains("refused, the former one stays in force"), "{log}");
 }
+
+/// Nothing runs in a window, everything due in it is counted, and one record tells how many when it is taken away.
+#[test]
+fn a_blackout_takes_runs_counts_them_and_is_lifted_by_a_reload() {
+    let lab = Lab::new();
+    let broker = Mosquitto::start(&lab, "broker");
+    let mut agent = Agent::new(&lab, "edge-01", broker.port);
+    let (dark, lit) = (script("dark", ECHO, "every = \"1s\""), script("lit", ECHO, "every = \"1s\""));
+    let window = "[[blackout]]\nname = \"always\"\ncron = \"* * * * * ?\"\nlasts = \"1h\"\ncollectors = [\"dark\"]\n";
+    agent.setup.collectors = format!("{dark}{lit}{window}");
+    agent.up();
+    wait_until("the agent to answer", PATIENCE, || agent.output(&["status", "--json"]).status.success());
+    wait_until("three runs to be taken", PATIENCE, || {
+        collector(&agent, "dark").is_some_and(|c| c["missed"].as_u64() > Some(2))
+    });
+    let before = collector(&agent, "dark").expect("it is there");
+    assert_eq!(before["runs"], 0, "{before}");
+    assert!(collector(&agent, "lit").is_some_and(|c| c["runs"].as_u64() > Some(0)));
+
+    agent.setup.collectors = format!("{dark}{lit}");
+    agent.output(&["check-config"]);
+    agent.signal(Signal::HUP);
+    wait_until("it to run", PATIENCE, || collector(&agent, "dark").is_some_and(|c| c["runs"].as_u64() > Some(0)));
+    let missed = collector(&agent, "dark").expect("it is there")["missed"].clone();
+    agent.down();
+    let export = String::from_utf8_lossy(&agent.output(&["outbox", "export"]).stdout).into_owned();
+    let told: Vec<Value> = export.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let told: Vec<&Value> =
+        told.iter().filter(|r| r["name"] == "holdover.collector.missed" && r["tags"]["reason"] == "blackout").collect();
+    assert_eq!(told.len(), 1, "one record for the window: {told:?}");
+    let others: u64 = export.lines().filter(|l| l.contains("\"overlap\"") && l.contains("\"dark\"")).count() as u64;
+    assert_eq!(told[0]["fields"]["count"].as_u64().map(|n| n + others), missed.as_u64(), "{told:?}");
+}

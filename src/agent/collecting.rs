@@ -15,7 +15,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use crate::clock::{self, Now};
 use crate::collect::{self, AgentFigures, Collector, CollectorSpec, Context, HostRoot, exec};
 use crate::record::{ClockContext, ErrorKind, Point, Run, RunError, Value};
-use crate::schedule::{Job, Missed, Scheduler};
+use crate::schedule::{Job, MissReason, Missed, Scheduler};
 use absent::Absent;
 pub use absent::absence;
 
@@ -63,6 +63,8 @@ pub struct Collecting {
     /// Of collectors that a reload has taken away.
     retired: Account,
     absent: Vec<Absent>,
+    /// Runs missed because of a blackout that are counted and not yet recorded: one record a window, not one a run.
+    dark: Vec<u64>,
     root: HostRoot,
     host: Arc<str>,
     boot: Arc<str>,
@@ -114,9 +116,10 @@ impl Collecting {
     ) -> Self {
         let (accounts, retired) = (vec![Account::default(); sources.len()], Account::default());
         let absent = sources.iter().map(|_| Absent::default()).collect();
+        let dark = vec![0; sources.len()];
         let synced = Synced { value: false, next: Duration::ZERO };
         let (scripts, running) = (JoinSet::new(), HashMap::new());
-        Self { scheduler, sources, accounts, retired, absent, root, host, boot, synced, scripts, running }
+        Self { scheduler, sources, accounts, retired, absent, dark, root, host, boot, synced, scripts, running }
     }
 
     pub fn next_wake(&self) -> Option<Duration> {
@@ -133,9 +136,14 @@ impl Collecting {
         let polled = self.scheduler.poll(*now);
         let mut runs = Vec::new();
         for missed in &polled.missed {
-            runs.push(self.missed(missed, now));
+            self.accounts[missed.job].missed += missed.count;
+            match missed.reason {
+                MissReason::Blackout => self.dark[missed.job] += missed.count,
+                _ => runs.push(self.missed(missed, now)),
+            }
         }
         for due in polled.due {
+            runs.extend(self.dark_is_over(due.job, now));
             runs.extend(self.start(due.job, now, figures));
         }
         runs
@@ -180,6 +188,9 @@ impl Collecting {
         while let Some(finished) = self.scripts.try_join_next_with_id() {
             runs.extend(self.complete(finished, now));
         }
+        for job in 0..self.sources.len() {
+            runs.extend(self.dark_is_over(job, now));
+        }
         // Dropping a run kills its process group.
         self.scripts.abort_all();
         for (_, running) in std::mem::take(&mut self.running) {
@@ -192,7 +203,9 @@ impl Collecting {
 
     /// Other collectors from now on. What is unchanged keeps its place in time, its counters and its account; scripts
     /// that run go on and are recorded, also those of collectors that are no more.
-    pub fn replace(&mut self, jobs: Vec<Job>, plan: Plan, now: &Now) {
+    pub fn replace(&mut self, jobs: Vec<Job>, plan: Plan, now: &Now) -> Vec<Run> {
+        // What the former windows have cost is told.
+        let runs = (0..self.sources.len()).filter_map(|job| self.dark_is_over(job, now)).collect();
         self.scheduler.replace(jobs, *now);
         let names = std::mem::take(&mut self.sources).into_iter();
         let states = std::mem::take(&mut self.accounts).into_iter().zip(std::mem::take(&mut self.absent));
@@ -214,6 +227,8 @@ impl Collecting {
         for (_, account, _) in old.into_values() {
             self.retired.add(&account);
         }
+        self.dark = vec![0; self.sources.len()];
+        runs
     }
 
     /// All runs so far, those of collectors that are no more included.
@@ -285,9 +300,15 @@ impl Collecting {
         ClockContext { boot: self.boot.clone(), synced: self.synced.get(now) }
     }
 
+    /// The record of what a blackout has cost so far.
+    fn dark_is_over(&mut self, job: usize, now: &Now) -> Option<Run> {
+        let count = std::mem::take(&mut self.dark[job]);
+        let collector = self.sources[job].0.clone();
+        (count > 0).then(|| self.missed(&Missed { job, collector, count, reason: MissReason::Blackout }, now))
+    }
+
     /// Runs that were due and did not happen are data too: `runs_due = runs_recorded + missed[reason]`.
     fn missed(&mut self, missed: &Missed, now: &Now) -> Run {
-        self.accounts[missed.job].missed += missed.count;
         let message =
             format!("{} due run(s) of {} did not happen: {}", missed.count, missed.collector, missed.reason.as_str());
         let point = Point {

@@ -201,7 +201,9 @@ impl Agent {
         };
         // What is due is run as it was configured when it became due.
         self.collect(now);
-        self.collecting.replace(setup::jobs(&config, &self.identity.host.id), plan, &now);
+        for run in self.collecting.replace(setup::jobs(&config, &self.identity.host.id), plan, &now) {
+            self.record(run);
+        }
         let meta = encode_payload(&setup::meta(&config, &self.identity, &self.root, &loaded.hash));
         self.delivery.handle(Input::Meta(meta), now);
         self.report.configured(&loaded.checked, &loaded.hash, &self.reload.waiting(&loaded.checked), now);

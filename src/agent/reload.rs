@@ -109,6 +109,7 @@ impl Reload {
             agent: fresh.agent.clone(),
             collectors: fresh.collectors.clone(),
             disabled: fresh.disabled.clone(),
+            blackouts: fresh.blackouts.clone(),
             ..self.started.config.clone()
         }
     }

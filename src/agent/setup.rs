@@ -232,6 +232,7 @@ pub(super) fn jobs(config: &Config, host: &str) -> Vec<Job> {
         schedule: collector.schedule.clone(),
         jitter: schedule::jitter(host, &collector.name, collector.jitter),
         misfire: collector.misfire,
+        blackouts: config.windows(&collector.name),
     };
     config.collectors.iter().map(job).collect()
 }

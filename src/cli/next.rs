@@ -24,6 +24,8 @@ struct Coming<'c> {
     collector: &'c Collector,
     /// Wall-clock milliseconds, ascending.
     at: Vec<i64>,
+    /// Times that a blackout takes.
+    dark: usize,
 }
 
 pub fn run(args: &NextArgs) -> Result<Exit, Failure> {
@@ -37,7 +39,8 @@ pub fn run(args: &NextArgs) -> Result<Exit, Failure> {
     let host = agent::identify(config, &load::root(config)).host.id;
     let now = clock::now();
     let end = now.wall_ms + args.span.as_millis() as i64;
-    let coming: Vec<Coming<'_>> = config.collectors.iter().filter(wanted).map(|c| coming(c, &host, now, end)).collect();
+    let coming: Vec<Coming<'_>> =
+        config.collectors.iter().filter(wanted).map(|c| coming(config, c, &host, now, end)).collect();
     let mut out = output::stdout();
     if args.json {
         writeln!(out, "{}", document(&coming, now, end))?;
@@ -60,20 +63,23 @@ fn known(config: &Config, name: &str) -> Result<(), Failure> {
     Err(Failure::new(Exit::Usage, format!("{why}; those that run are {}", known.join(", "))))
 }
 
-fn coming<'c>(collector: &'c Collector, host: &str, now: Now, end: i64) -> Coming<'c> {
+fn coming<'c>(config: &Config, collector: &'c Collector, host: &str, now: Now, end: i64) -> Coming<'c> {
     let jitter = schedule::jitter(host, &collector.name, collector.jitter);
     let mut at = collector.schedule.next_runs(now, jitter, LISTED.min(ROWS + 1));
     if at.last().is_some_and(|&last| last <= end) {
         at = collector.schedule.next_runs(now, jitter, MAX_RUNS);
     }
     at.retain(|&at| at <= end);
-    Coming { collector, at }
+    let (windows, all) = (config.windows(&collector.name), at.len());
+    at.retain(|&at| !windows.iter().any(|window| window.covers(at)));
+    let dark = all - at.len();
+    Coming { collector, at, dark }
 }
 
 /// In the order of time; a collector with many runs has one row, at its first.
 fn table(out: &mut impl Write, coming: &[Coming<'_>], now: Now) -> io::Result<()> {
     let mut rows: Vec<(i64, Vec<String>)> = Vec::new();
-    for Coming { collector, at } in coming {
+    for Coming { collector, at, .. } in coming {
         let row = |at: i64, more: String| {
             let wait = output::duration((at - now.wall_ms).max(0) as u64 / 1000);
             let time = collector.schedule.display_time(at);
@@ -91,6 +97,9 @@ fn table(out: &mut impl Write, coming: &[Coming<'_>], now: Now) -> io::Result<()
     let idle: Vec<&str> = coming.iter().filter(|c| c.at.is_empty()).map(|c| &*c.collector.name).collect();
     if !idle.is_empty() {
         writeln!(out, "\nno run of {}", idle.join(", "))?;
+    }
+    for Coming { collector, dark, .. } in coming.iter().filter(|c| c.dark > 0) {
+        writeln!(out, "a blackout takes {dark} runs of {}", collector.name)?;
     }
     Ok(())
 }
@@ -115,6 +124,7 @@ fn document(coming: &[Coming<'_>], now: Now, end: i64) -> serde_json::Value {
             "collector": &*c.collector.name,
             "schedule": c.collector.schedule.to_string(),
             "runs": c.at.len(),
+            "blackout": c.dark,
             "next_ms": listed,
         })
     };

@@ -52,6 +52,9 @@ pub struct SectionSpec {
 pub const UNLIMITED: &str = "unlimited";
 
 pub const COLLECTOR: &str = "collector";
+pub const BLACKOUT: &str = "blackout";
+/// Sections in double brackets: there may be several, and those of all files add up.
+pub const REPEATED: [&str; 2] = [COLLECTOR, BLACKOUT];
 
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
@@ -93,6 +96,12 @@ pub const SECTIONS: &[SectionSpec] = &[
         about: "What is measured, and when. Repeat the section for each collector. One with the name of a default \
                 collector changes that; enabled = false switches it off.",
         keys: COLLECTOR_KEYS,
+    },
+    SectionSpec {
+        name: BLACKOUT,
+        about: "When collectors are not to run. Repeat the section for each window. A run that is due in one is counted as \
+                missed, with the reason blackout; one record tells their number, with the next run that is made.",
+        keys: BLACKOUT_KEYS,
     },
 ];
 
@@ -288,6 +297,22 @@ const SCRIPTS: &[Key] = &[
          the main file unless given.",
     ),
     key("zone", Kind::Text, "\"local\"", "The time zone of all lines: an IANA name, \"UTC\" or \"local\"."),
+];
+
+const BLACKOUT_KEYS: &[Key] = &[
+    open("name", Kind::Name, "\"backup-night\"", "Names the window. Required."),
+    open("from", Kind::Text, "\"22:00\"", "Begins at this time of day .."),
+    open("to", Kind::Text, "\"06:00\"", ".. and ends before this one, of the next day unless it is later."),
+    open("days", Kind::Texts, "[\"SAT\", \"SUN\"]", "Days on which it begins; every day unless given."),
+    open(
+        "cron",
+        Kind::Text,
+        "\"0 0 2 ? * SUN\"",
+        "Instead of from and to: begins at the times of a Quartz expression ..",
+    ),
+    open("lasts", Kind::Duration(SECOND, 366 * DAY), "\"2h\"", ".. and lasts so long."),
+    key("zone", Kind::Text, "\"local\"", "The time zone of the window: an IANA name, \"UTC\" or \"local\"."),
+    open("collectors", Kind::Texts, "[\"filesystems\"]", "Whom it concerns; all collectors unless given."),
 ];
 
 const COLLECTOR_KEYS: &[Key] = &[

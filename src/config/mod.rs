@@ -3,6 +3,7 @@
 //! Two stages: `tree` merges untyped values that know their origin, then each section is read and checked. Never
 //! opens a socket, never creates a file, never prints; it looks at the files that the configuration names.
 
+mod blackouts;
 mod broker;
 mod collectors;
 mod keys;
@@ -28,6 +29,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use blackouts::Blackout;
 pub use broker::{Broker, Ca};
 pub use collectors::{Collector, Exec, What};
 pub use keys::{Key, Kind};
@@ -72,6 +74,7 @@ pub struct Config {
     pub collectors: Vec<Collector>,
     /// Names of those that are switched off.
     pub disabled: Vec<Arc<str>>,
+    pub blackouts: Vec<Blackout>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -238,7 +241,8 @@ fn configured_conf_d(root: &Table) -> Option<PathBuf> {
 }
 
 fn check(mut root: Table, lines: Lines<'_>, mut reader: Reader<'_>) -> Result<Checked, Rejected> {
-    let tables = take_collectors(&mut root, &mut reader);
+    let tables = take_entries(&mut root, keys::COLLECTOR, &mut reader);
+    let windows = take_entries(&mut root, keys::BLACKOUT, &mut reader);
     let host = sections::host(take_section(&mut root, "host", &mut reader), &mut reader);
     let broker = broker::check(take_section(&mut root, "broker", &mut reader), &mut reader);
     let outbox = sections::outbox(take_section(&mut root, "outbox", &mut reader), &mut reader);
@@ -248,6 +252,7 @@ fn check(mut root: Table, lines: Lines<'_>, mut reader: Reader<'_>) -> Result<Ch
     let lines = sides::check(take_section(&mut root, "scripts", &mut reader), lines, &mut reader);
     let (from_lines, collectors) = sides::join(lines, tables, &mut reader);
     let (collectors, disabled) = collectors::check(collectors, agent.as_ref(), &mut reader);
+    let blackouts = blackouts::check(windows, &collectors, &disabled, &mut reader);
     sections::topics(host.as_ref(), &collectors, &mut reader);
     unknown_sections(root, &mut reader);
     let mut problems = reader.problems;
@@ -257,7 +262,7 @@ fn check(mut root: Table, lines: Lines<'_>, mut reader: Reader<'_>) -> Result<Ch
         (Some(host), Some(broker), Some(outbox), Some(uplink), Some(log), Some(agent))
             if problems.iter().all(|problem| problem.severity != Severity::Error) =>
         {
-            let config = Config { host, broker, outbox, uplink, log, agent, collectors, disabled };
+            let config = Config { host, broker, outbox, uplink, log, agent, collectors, disabled, blackouts };
             Ok(Checked { config, settings: reader.settings, warnings: problems, from_lines, watch: reader.watch })
         }
         _ => Err(Rejected { problems, watch: reader.watch, outbox_dir }),
@@ -278,29 +283,24 @@ fn take_section(root: &mut Table, name: &'static str, reader: &mut Reader<'_>) -
     Section { path: name.to_owned(), origin, keys: spec.keys.into(), table }
 }
 
-/// The `[[collector]]` entries, in the order of the files.
-fn take_collectors(root: &mut Table, reader: &mut Reader<'_>) -> Vec<Section> {
-    let keys = keys::section(keys::COLLECTOR).expect("it is in the key table").keys;
-    let wrong = "write [[collector]] with double brackets, once for each collector";
-    let Some((at, node)) = root.0.remove(keys::COLLECTOR) else { return Vec::new() };
+/// The `[[collector]]` or `[[blackout]]` entries, in the order of the files.
+fn take_entries(root: &mut Table, name: &'static str, reader: &mut Reader<'_>) -> Vec<Section> {
+    let keys = keys::section(name).expect("called with the names of the key table").keys;
+    let wrong = format!("write [[{name}]] with double brackets, once for each {name}");
+    let Some((at, node)) = root.0.remove(name) else { return Vec::new() };
     let Data::List(entries) = node.data else {
-        reader.problems.push(Problem::error(&at, "collector: expected a list of collectors").hint(wrong));
+        reader.problems.push(Problem::error(&at, format!("{name}: expected a list of {name}s")).hint(wrong));
         return Vec::new();
     };
     let mut sections = Vec::new();
     for entry in entries {
         match entry.data {
             Data::Table(table) => {
-                sections.push(Section {
-                    path: keys::COLLECTOR.to_owned(),
-                    origin: entry.origin,
-                    keys: keys.into(),
-                    table,
-                });
+                sections.push(Section { path: name.to_owned(), origin: entry.origin, keys: keys.into(), table });
             }
             other => {
-                let message = format!("collector: expected a section, found {}", other.kind());
-                reader.problems.push(Problem::error(&entry.origin, message).hint(wrong));
+                let message = format!("{name}: expected a section, found {}", other.kind());
+                reader.problems.push(Problem::error(&entry.origin, message).hint(&*wrong));
             }
         }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::collectors::{Collector, What};
+use super::keys::REPEATED;
 use super::problem::{Origin, Problem};
 use super::{Checked, Config, Setting};
 use crate::clock::Now;
@@ -150,7 +151,8 @@ impl Checked {
 
 /// `collector.cpu.params.top` is key `params.top` of section `collector.cpu`.
 fn split(path: &str) -> (&str, &str) {
-    let dots = if path.starts_with("collector.") { 1 } else { 0 };
+    let repeated = REPEATED.iter().any(|section| path.strip_prefix(section).is_some_and(|rest| rest.starts_with('.')));
+    let dots = usize::from(repeated);
     match path.match_indices('.').nth(dots) {
         Some((at, _)) => (&path[..at], &path[at + 1..]),
         None => ("", path),
@@ -159,8 +161,8 @@ fn split(path: &str) -> (&str, &str) {
 
 fn header(section: &str, first: bool) -> String {
     let blank = if first { "" } else { "\n" };
-    match section.strip_prefix("collector.") {
-        Some(name) => format!("{blank}[[collector]]\nname = {}\n", super::reader::quote(name)),
+    match section.split_once('.') {
+        Some((repeated, name)) => format!("{blank}[[{repeated}]]\nname = {}\n", super::reader::quote(name)),
         None => format!("{blank}[{section}]\n"),
     }
 }

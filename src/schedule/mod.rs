@@ -4,6 +4,7 @@
 //! clock reading into due runs and an account of missed ones. Never reads a clock, never sleeps, never runs anything.
 
 mod advice;
+mod blackout;
 mod cron;
 mod days;
 mod error;
@@ -18,6 +19,7 @@ use std::fmt;
 use std::time::Duration;
 
 pub use advice::Advice;
+pub use blackout::Blackout;
 pub use cron::Cron;
 pub use error::ScheduleError;
 pub use scheduler::{DueRun, GRACE, Job, MAX_COUNTED, MissReason, Missed, Polled, RECHECK, Scheduler};
