@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use crate::support::agent::Agent;
 use crate::support::lab::Lab;
 use crate::support::mosquitto::Mosquitto;
+use crate::support::sub::Sub;
 use crate::support::witness::Witness;
 use crate::support::{PATIENCE, pass_time, read_lossy, wait_for, wait_until};
 
@@ -46,6 +47,7 @@ fn started(lab: &Lab, broker: &Mosquitto) -> Agent {
 fn collectors_are_swapped_and_nothing_that_runs_is_touched() {
     let lab = Lab::new();
     let broker = Mosquitto::start(&lab, "broker");
+    let meta = Sub::start(&lab, &broker, "%p", &["v1/+/+/meta"]);
     let mut witness = Witness::start(&lab, broker.port, "edge-01");
     let mut agent = started(&lab, &broker);
     let (before, connections) = (collector(&agent, "kept").expect("it is there"), agent.status()["connection"].clone());
@@ -61,6 +63,9 @@ fn collectors_are_swapped_and_nothing_that_runs_is_touched() {
     assert!(collector(&agent, "gone").is_none() && collector(&agent, "slow").is_none());
     let kept = collector(&agent, "kept").expect("it is there");
     assert!(kept["runs"].as_u64() >= before["runs"].as_u64(), "its account goes on: {before} {kept}");
+    wait_until("the new schedules to be published", PATIENCE, || {
+        meta.lines().last().is_some_and(|meta| meta.contains("\"fresh\"") && !meta.contains("\"gone\""))
+    });
     let config = &agent.status()["config"];
     assert_eq!((&config["refused"], &config["restart"]), (&Value::Null, &serde_json::json!([])));
 

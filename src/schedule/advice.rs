@@ -41,7 +41,7 @@ fn uneven(cron: &Cron) -> Option<Advice> {
     let uneven = |(text, (name, size)): (&&str, (&'static str, u32))| {
         let (start, step) = text.split_once('/')?;
         let (start, step) = (start.parse().unwrap_or(0), step.parse::<u32>().ok()?);
-        let last = (start..size).step_by(step as usize).last()?;
+        let last = (start..size).step_by(step as usize).next_back()?;
         (!size.is_multiple_of(step) && !text.contains(['-', ','])).then(|| {
             let message =
                 format!("{name} {text}: after {last} comes {start} of the next round, {} later", size - last + start);

@@ -71,7 +71,7 @@ impl Tree {
         self.load().config.collectors.iter().map(show).collect()
     }
 
-    fn from_lines(&self) -> Vec<String> {
+    fn origins(&self) -> Vec<String> {
         let show = |from: &FromLine| {
             let instead = from.instead_of.as_deref().unwrap_or("-");
             self.short(&format!("{} {} {} {instead}", from.collector, from.origin, from.script))
@@ -111,7 +111,7 @@ fn the_users_script_of_a_name_runs_instead_of_the_vendors() {
         Tree::new("[0 0/1 * * * ?] default/sampler.py\n[0 0/1 * * * ?] disk.sh\n[0 0/1 * * * ?] default/net/if.sh", "");
     tree.script("etc/user/sampler.py").script("etc/user/net/if.sh");
     assert_eq!(
-        tree.from_lines(),
+        tree.origins(),
         [
             "sampler /share/default.cron:1:1 /etc/user/sampler.py /share/default/sampler.py",
             "disk /share/default.cron:2:1 /share/default/disk.sh -",
@@ -133,7 +133,7 @@ fn the_users_lines_of_a_script_stand_in_for_all_of_the_vendors() {
             "sampler: 0/10 * * * * ? (UTC): /share/default/sampler.py all",
         ]
     );
-    assert!(tree.from_lines()[1].ends_with(" /share/default.cron:1"), "{:?}", tree.from_lines());
+    assert!(tree.origins()[1].ends_with(" /share/default.cron:1"), "{:?}", tree.origins());
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn a_table_of_the_name_changes_a_line() {
     assert_eq!((checked.config.collectors[0].timeout, &*checked.config.disabled[0]), (Duration::from_secs(30), "disk"));
     let replaced = Tree::new(lines, "").toml("[[collector]]\nname = \"disk\"\nuse = \"disks\"\nevery = \"10s\"");
     assert_eq!(replaced.runs()[1], "disk");
-    assert_eq!(replaced.from_lines().len(), 1, "the table's disk is no line's any more");
+    assert_eq!(replaced.origins().len(), 1, "the table's disk is no line's any more");
 }
 
 /// The vendor withdraws a line in an upgrade: what the operator said about it must not keep the agent from starting.
