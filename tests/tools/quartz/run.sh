@@ -25,7 +25,7 @@ command -v node >/dev/null || die "Node.js is missing: apt-get install --no-inst
 
 mkdir -p $work
 [ -x $work/venv/bin/python ] || python3 -m venv $work/venv
-$work/venv/bin/pip -q --disable-pip-version-check install cron-schedule-triggers==0.0.11
+$work/venv/bin/pip -q --disable-pip-version-check install pyawscron==1.0.7
 (cd $work && { [ -e package.json ] || npm init -y >/dev/null; } && npm install --silent --ignore-scripts croner@11.0.0)
 cp $here/second_opinions.mjs $work/
 
@@ -34,7 +34,7 @@ java -cp $jars $here/Oracle.java <$work/cases.tsv >$work/quartz.txt 2>$work/quar
 $work/venv/bin/python $here/second_opinions.py <$work/cases.tsv >$work/python.txt
 node $work/second_opinions.mjs <$work/cases.tsv >$work/node.txt
 python3 $here/compare.py $work/cases.tsv $work/quartz.txt \
-    cron-schedule-triggers@UTC=$work/python.txt croner=$work/node.txt
+    pyawscron=$work/python.txt croner=$work/node.txt
 
 python3 $here/vectors.py $work/cases.tsv $work/quartz.txt \
     "Quartz 2.3.2, made by tests/tools/quartz/run.sh --update $count $seed:" \

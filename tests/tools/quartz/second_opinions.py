@@ -1,30 +1,34 @@
 #!/usr/bin/env python3
-"""What cron-schedule-triggers (PyPI) says to the cases of cases.py: the next three local times as if local were UTC, in seconds.
+"""What pyawscron (PyPI) says to the cases of cases.py: the next three times in seconds.
 
-It knows no zones, so its answers are compared in UTC only. Usage: second_opinions.py < CASES
+It speaks the dialect of AWS, which is Quartz without the field of seconds, in UTC: other cases are answered `outside`. It
+can search for ever: then the answer is `slow`. Usage: second_opinions.py < CASES
 """
 
 import sys
 from datetime import datetime, timezone
 from signal import ITIMER_REAL, SIGALRM, setitimer, signal
 
-from cstriggers.core.trigger import QuartzCron
+from pyawscron import AWSCron
 
-
-class TooLong(Exception):
-    pass
+PATIENCE_S = 1
 
 
 def ring(*_):
-    raise TooLong
+    raise TimeoutError
 
 
-def answer(expression, start):
-    begin = datetime.fromtimestamp(start, timezone.utc).replace(tzinfo=None)
+def answer(expression, zone, start):
+    fields = expression.split()
+    if zone != "UTC" or fields[0] != "0" or len(fields) not in (6, 7):
+        return "outside"
+    year = fields[6] if len(fields) == 7 else "*"
+    at, times = datetime.fromtimestamp(start, timezone.utc), []
     try:
-        cron = QuartzCron(schedule_string=expression, start_date=begin.isoformat())
-        times = [int(time.replace(tzinfo=timezone.utc).timestamp()) for time in cron.next_triggers(number_of_triggers=3)]
-    except TooLong:
+        cron = AWSCron(" ".join([*fields[1:6], year]))
+        while len(times) < 3 and (at := cron.occurrence(at).next()) is not None:
+            times.append(int(at.timestamp()))
+    except TimeoutError:
         return "slow"
     except Exception as error:
         return f"refused {type(error).__name__}: {error}".replace("\n", " ")
@@ -34,10 +38,11 @@ def answer(expression, start):
 def main():
     signal(SIGALRM, ring)
     for line in sys.stdin:
-        expression, _, start = line.rstrip("\n").split("\t")
-        setitimer(ITIMER_REAL, 5)
-        print(answer(expression, int(start)))
+        expression, zone, start = line.rstrip("\n").split("\t")
+        setitimer(ITIMER_REAL, PATIENCE_S)
+        said = answer(expression, zone, int(start))
         setitimer(ITIMER_REAL, 0)
+        print(said)
 
 
 if __name__ == "__main__":
