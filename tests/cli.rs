@@ -464,3 +464,75 @@ fn a_log_that_cannot_be_written_does_not_stop_the_agent() {
     agent.wait().expect("it is our child");
     assert_eq!(answered, 0);
 }
+
+#[test]
+fn next_lists_the_coming_runs_for_eyes_scripts_and_programs() {
+    let desk = Desk::offline();
+    desk.append(
+        "[agent]\ndefault_collectors = false\n[[collector]]\nname = \"often\"\nuse = \"load\"\nevery = \"10s\"\n\
+         [[collector]]\nname = \"quarter\"\nuse = \"cpu\"\ncron = \"0 0/15 * * * ?\"\nzone = \"UTC\"\n\
+         [[collector]]\nname = \"leap\"\nuse = \"memory\"\ncron = \"0 0 0 29 2 ?\"\nzone = \"UTC\"\n",
+    );
+    let plain = desk.say(&["next"]);
+    let count = |name: &str| plain.out.lines().filter(|line| line.ends_with(&format!(" {name}"))).count();
+    assert_eq!((plain.code, count("often"), count("quarter"), count("leap")), (0, 360, 4, 0), "{}", plain.out);
+    let times: Vec<&str> = plain.out.lines().filter(|line| line.ends_with("quarter")).collect();
+    assert!(times.iter().all(|line| line.contains(":00 +00:00")) && times.is_sorted(), "{times:?}");
+
+    let json = desk.say(&["next", "--json", "--for", "2h", "quarter"]).json();
+    let quarter = &json["collectors"][0];
+    assert_eq!((quarter["runs"].as_u64(), json["collectors"].as_array().map(Vec::len)), (Some(8), Some(1)), "{json}");
+    let first = quarter["next_ms"][0].as_i64().expect("a time");
+    assert!(first % 900_000 == 0 && first > json["from_ms"].as_i64().expect("a time"), "{json}");
+
+    desk.append("[[blackout]]\nname = \"always\"\nfrom = \"00:00\"\nto = \"24:00\"\ncollectors = [\"quarter\"]\n");
+    let dark = desk.say(&["next", "--json", "quarter"]).json();
+    assert_eq!((&dark["collectors"][0]["runs"], &dark["collectors"][0]["blackout"]), (&0.into(), &4.into()), "{dark}");
+
+    for (args, words) in [
+        (&["next", "oftn"][..], "no collector oftn; those that run are often, quarter, leap"),
+        (&["next", "--for", "yesterday"], "a duration such as 30m"),
+        (&["next", "--for", "8d"], "up to 7d"),
+    ] {
+        let refused = desk.say(args);
+        assert!(refused.code == 2 && refused.err.contains(words), "{args:?}: {}", refused.err);
+    }
+}
+
+#[test]
+fn next_on_a_terminal_is_a_table_with_one_row_for_many_runs() {
+    let desk = Desk::offline();
+    desk.append(
+        "[agent]\ndefault_collectors = false\n[[collector]]\nname = \"often\"\nuse = \"load\"\nevery = \"10s\"\n",
+    );
+    let command = format!("{} next --config {}", env!("CARGO_BIN_EXE_holdover"), desk.config().display());
+    let output = Command::new("script").args(["-qec", &command, "/dev/null"]).stdin(Stdio::null()).output();
+    let said = Said::of(output.expect("script starts"));
+    let lines: Vec<&str> = said.out.lines().collect();
+    assert!(lines.len() == 2 && lines[0].starts_with("time ") && lines[1].contains("often"), "{}", said.out);
+    assert!(lines[1].contains("every 10s") && lines[1].trim_end().ends_with("360 runs"), "{}", said.out);
+}
+
+#[test]
+fn test_collector_runs_one_and_judges_it() {
+    let desk = Desk::offline();
+    desk.append(
+        "[[collector]]\nname = \"good\"\nexec = [\"/bin/echo\", \"backup age=3600i\"]\nevery = \"1h\"\n\
+         [[collector]]\nname = \"slow\"\nexec = [\"/bin/sleep\", \"60\"]\nevery = \"1h\"\ntimeout = \"300ms\"\n",
+    );
+    let good = desk.say(&["test-collector", "good"]);
+    assert_eq!(good.code, 0, "{}", good.err);
+    for words in ["/bin/echo backup age=3600i  # ", "\"age\":3600", "1, 0 of them err", " s of 5.000 s"] {
+        assert!(good.out.contains(words), "{words:?} is not in:\n{}", good.out);
+    }
+    let slow = desk.say(&["test-collector", "slow"]);
+    assert!(slow.code == 1 && slow.out.contains("\nerror     timeout: /bin/sleep: killed after 300ms"), "{}", slow.out);
+    let json = desk.say(&["test-collector", "slow", "--json"]).json();
+    assert_eq!((json["failed"].as_u64(), json["timeout_ms"].as_u64()), (Some(1), Some(300)), "{json}");
+    assert!(json["took_ms"].as_u64() >= Some(300), "{json}");
+    let builtin = desk.say(&["test-collector", "cpu", "--json"]).json();
+    assert!(builtin["records"][0]["fields"]["utilization"].is_number(), "ratios need two passes: {builtin}");
+    let unknown = desk.say(&["test-collector", "goood"]);
+    assert!(unknown.code == 2 && unknown.err.contains("collector goood is not configured"), "{}", unknown.err);
+    assert!(!desk.outbox().exists(), "something was stored");
+}

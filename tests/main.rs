@@ -7,6 +7,8 @@ mod collectors;
 #[cfg(feature = "demo")]
 mod demo;
 mod hung_mount;
+mod migration;
+mod reload;
 mod sandbox;
 mod scenarios;
 mod schemas;

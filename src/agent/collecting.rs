@@ -15,7 +15,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use crate::clock::{self, Now};
 use crate::collect::{self, AgentFigures, Collector, CollectorSpec, Context, HostRoot, exec};
 use crate::record::{ClockContext, ErrorKind, Point, Run, RunError, Value};
-use crate::schedule::{Missed, Scheduler};
+use crate::schedule::{Job, MissReason, Missed, Scheduler};
 use absent::Absent;
 pub use absent::absence;
 
@@ -24,6 +24,9 @@ pub enum Source {
     Builtin { spec: &'static CollectorSpec, collector: Box<dyn Collector> },
     Script(Arc<exec::Script>),
 }
+
+/// The collectors of a running agent from now on; `None` for one that goes on as it is.
+pub type Plan = Vec<(Arc<str>, Option<Source>)>;
 
 /// One collector's account, for `status`: runs that were due + `commanded` = `runs` + `missed` + those still going.
 #[derive(Clone, Debug, Default)]
@@ -42,12 +45,26 @@ pub struct Account {
     pub last_error: Option<String>,
 }
 
+impl Account {
+    fn add(&mut self, other: &Self) {
+        self.runs += other.runs;
+        self.failed += other.failed;
+        self.silent += other.silent;
+        self.missed += other.missed;
+        self.commanded += other.commanded;
+    }
+}
+
 /// All collectors with their schedule. Index = the scheduler's job id.
 pub struct Collecting {
     scheduler: Scheduler,
     sources: Vec<(Arc<str>, Source)>,
     accounts: Vec<Account>,
+    /// Of collectors that a reload has taken away.
+    retired: Account,
     absent: Vec<Absent>,
+    /// Runs missed because of a blackout that are counted and not yet recorded: one record a window, not one a run.
+    dark: Vec<u64>,
     root: HostRoot,
     host: Arc<str>,
     boot: Arc<str>,
@@ -59,7 +76,8 @@ pub struct Collecting {
 
 /// A script that has been started.
 struct Running {
-    job: usize,
+    /// By name: a reload may move the jobs about, and take this one away.
+    collector: Arc<str>,
     started: Now,
     /// Of its start: that is when its records are dated.
     context: ClockContext,
@@ -96,11 +114,12 @@ impl Collecting {
         host: Arc<str>,
         boot: Arc<str>,
     ) -> Self {
-        let accounts = vec![Account::default(); sources.len()];
+        let (accounts, retired) = (vec![Account::default(); sources.len()], Account::default());
         let absent = sources.iter().map(|_| Absent::default()).collect();
+        let dark = vec![0; sources.len()];
         let synced = Synced { value: false, next: Duration::ZERO };
         let (scripts, running) = (JoinSet::new(), HashMap::new());
-        Self { scheduler, sources, accounts, absent, root, host, boot, synced, scripts, running }
+        Self { scheduler, sources, accounts, retired, absent, dark, root, host, boot, synced, scripts, running }
     }
 
     pub fn next_wake(&self) -> Option<Duration> {
@@ -117,9 +136,14 @@ impl Collecting {
         let polled = self.scheduler.poll(*now);
         let mut runs = Vec::new();
         for missed in &polled.missed {
-            runs.push(self.missed(missed, now));
+            self.accounts[missed.job].missed += missed.count;
+            match missed.reason {
+                MissReason::Blackout => self.dark[missed.job] += missed.count,
+                _ => runs.push(self.missed(missed, now)),
+            }
         }
         for due in polled.due {
+            runs.extend(self.dark_is_over(due.job, now));
             runs.extend(self.start(due.job, now, figures));
         }
         runs
@@ -127,7 +151,7 @@ impl Collecting {
 
     /// Runs one collector now, beside its schedule; a script's records come when it ends.
     pub fn run_now(&mut self, collector: &str, now: &Now, figures: &AgentFigures) -> Result<Option<Run>, String> {
-        let job = self.sources.iter().position(|(name, _)| &**name == collector);
+        let job = self.job(collector);
         let job = job.ok_or_else(|| format!("no collector of that name runs here: {collector:.64}"))?;
         if !self.scheduler.mark_running(job) {
             return Err(format!("{collector} is running already"));
@@ -153,10 +177,9 @@ impl Collecting {
         let running = self.running.remove(&id)?;
         let points = points.unwrap_or_else(|_| {
             let message = "the agent failed while it ran this script; its log line says where".to_owned();
-            vec![self.err_point(running.job, &running.started, RunError::new(ErrorKind::Panic, message))]
+            vec![err_point(&running.collector, &running.started, RunError::new(ErrorKind::Panic, message))]
         });
-        self.scheduler.mark_done(running.job);
-        self.record(running.job, points, running.context, now)
+        self.ended(running, points, now)
     }
 
     /// Nothing is started any more. Scripts that still run are killed, and that is what is recorded of them.
@@ -165,15 +188,54 @@ impl Collecting {
         while let Some(finished) = self.scripts.try_join_next_with_id() {
             runs.extend(self.complete(finished, now));
         }
+        for job in 0..self.sources.len() {
+            runs.extend(self.dark_is_over(job, now));
+        }
         // Dropping a run kills its process group.
         self.scripts.abort_all();
         for (_, running) in std::mem::take(&mut self.running) {
             let message = "killed: the agent was stopped while it ran".to_owned();
-            let point = self.err_point(running.job, &running.started, RunError::new(ErrorKind::Signal, message));
-            self.scheduler.mark_done(running.job);
-            runs.extend(self.record(running.job, vec![point], running.context, now));
+            let point = err_point(&running.collector, &running.started, RunError::new(ErrorKind::Signal, message));
+            runs.extend(self.ended(running, vec![point], now));
         }
         runs
+    }
+
+    /// Other collectors from now on. What is unchanged keeps its place in time, its counters and its account; scripts
+    /// that run go on and are recorded, also those of collectors that are no more.
+    pub fn replace(&mut self, jobs: Vec<Job>, plan: Plan, now: &Now) -> Vec<Run> {
+        // What the former windows have cost is told.
+        let runs = (0..self.sources.len()).filter_map(|job| self.dark_is_over(job, now)).collect();
+        self.scheduler.replace(jobs, *now);
+        let names = std::mem::take(&mut self.sources).into_iter();
+        let states = std::mem::take(&mut self.accounts).into_iter().zip(std::mem::take(&mut self.absent));
+        let mut old: HashMap<Arc<str>, (Source, Account, Absent)> =
+            names.zip(states).map(|((name, source), (account, absent))| (name, (source, account, absent))).collect();
+        for (job, (name, fresh)) in plan.into_iter().enumerate() {
+            let before = old.remove(&name);
+            let (source, account, absent) = match fresh {
+                Some(source) => (source, before.map(|b| b.1).unwrap_or_default(), Absent::default()),
+                None => before.expect("only a collector that was there is kept"),
+            };
+            if self.running.values().any(|running| running.collector == name) {
+                self.scheduler.mark_running(job);
+            }
+            self.sources.push((name, source));
+            self.accounts.push(account);
+            self.absent.push(absent);
+        }
+        for (_, account, _) in old.into_values() {
+            self.retired.add(&account);
+        }
+        self.dark = vec![0; self.sources.len()];
+        runs
+    }
+
+    /// All runs so far, those of collectors that are no more included.
+    pub fn total(&self) -> Account {
+        let mut total = self.retired.clone();
+        self.accounts.iter().for_each(|account| total.add(account));
+        total
     }
 
     pub fn accounts(&self) -> impl Iterator<Item = (&str, &Account)> {
@@ -195,50 +257,58 @@ impl Collecting {
         if self.absent[job].repeats(&points) {
             points.clear();
         }
-        let context = self.context(now);
-        self.record(job, points, context, now)
+        let (context, name) = (self.context(now), self.sources[job].0.clone());
+        self.record(name, points, context, now)
+    }
+
+    fn job(&self, collector: &str) -> Option<usize> {
+        self.sources.iter().position(|(name, _)| &**name == collector)
+    }
+
+    /// A script's run is over.
+    fn ended(&mut self, running: Running, points: Vec<Point>, now: &Now) -> Option<Run> {
+        if let Some(job) = self.job(&running.collector) {
+            self.scheduler.mark_done(job);
+        }
+        self.record(running.collector, points, running.context, now)
     }
 
     fn spawn(&mut self, job: usize, script: Arc<exec::Script>, now: Now) {
         let (host, name) = (self.host.clone(), self.sources[job].0.clone());
+        let collector = name.clone();
         let task = self.scripts.spawn(async move { exec::run(&script, &host, &name, &now).await });
-        let running = Running { job, started: now, context: self.context(&now) };
+        let running = Running { collector, started: now, context: self.context(&now) };
         self.running.insert(task.id(), running);
     }
 
     /// Books a run that ended, and makes it one for the outbox.
-    fn record(&mut self, job: usize, points: Vec<Point>, context: ClockContext, now: &Now) -> Option<Run> {
-        let account = &mut self.accounts[job];
+    fn record(&mut self, collector: Arc<str>, points: Vec<Point>, context: ClockContext, now: &Now) -> Option<Run> {
+        let job = self.job(&collector);
+        let account = job.map_or(&mut self.retired, |job| &mut self.accounts[job]);
         account.runs += 1;
         account.silent += u64::from(points.is_empty());
         account.last_ms = Some(now.wall_ms);
         let error = points.iter().find_map(|p| p.error.as_ref()).map(|e| e.message.clone());
         account.failed += u64::from(error.is_some());
-        if !(points.is_empty() && self.absent[job].is_said()) {
+        if !(points.is_empty() && job.is_some_and(|job| self.absent[job].is_said())) {
             account.last_error = error;
         }
-        (!points.is_empty()).then(|| Run { collector: self.sources[job].0.clone(), context, points })
-    }
-
-    /// The err record of a whole run.
-    fn err_point(&self, job: usize, at: &Now, error: RunError) -> Point {
-        Point {
-            ts: at.wall_ms,
-            mono: at.boot_ms(),
-            name: self.sources[job].0.to_string().into(),
-            tags: BTreeMap::new(),
-            fields: BTreeMap::new(),
-            error: Some(error),
-        }
+        (!points.is_empty()).then_some(Run { collector, context, points })
     }
 
     fn context(&mut self, now: &Now) -> ClockContext {
         ClockContext { boot: self.boot.clone(), synced: self.synced.get(now) }
     }
 
+    /// The record of what a blackout has cost so far.
+    fn dark_is_over(&mut self, job: usize, now: &Now) -> Option<Run> {
+        let count = std::mem::take(&mut self.dark[job]);
+        let collector = self.sources[job].0.clone();
+        (count > 0).then(|| self.missed(&Missed { job, collector, count, reason: MissReason::Blackout }, now))
+    }
+
     /// Runs that were due and did not happen are data too: `runs_due = runs_recorded + missed[reason]`.
     fn missed(&mut self, missed: &Missed, now: &Now) -> Run {
-        self.accounts[missed.job].missed += missed.count;
         let message =
             format!("{} due run(s) of {} did not happen: {}", missed.count, missed.collector, missed.reason.as_str());
         let point = Point {
@@ -253,6 +323,18 @@ impl Collecting {
             error: Some(RunError::new(ErrorKind::Skipped, message)),
         };
         Run { collector: missed.collector.clone(), context: self.context(now), points: vec![point] }
+    }
+}
+
+/// The err record of a whole run.
+fn err_point(collector: &str, at: &Now, error: RunError) -> Point {
+    Point {
+        ts: at.wall_ms,
+        mono: at.boot_ms(),
+        name: collector.to_owned().into(),
+        tags: BTreeMap::new(),
+        fields: BTreeMap::new(),
+        error: Some(error),
     }
 }
 

@@ -8,30 +8,37 @@ mod collecting;
 mod delivery;
 mod ipc;
 pub mod relay;
+mod reload;
 mod report;
 mod service;
 mod setup;
 mod witness;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use crate::clock::{self, Now};
-use crate::host::HostId;
+use crate::collect::HostRoot;
+use crate::config::Config;
 use crate::outbox::writer::{Event, Handle};
 use crate::record::Run;
 use crate::uplink::Input;
+use crate::wire::encode_payload;
 use alarm::Alarm;
 use collecting::Collecting;
 pub use collecting::{Source, absence, run_builtin};
 use delivery::Delivery;
 use ipc::StatusSocket;
 pub use ipc::ask;
+pub use reload::{Load, Loaded};
+use reload::{Reading, Reload};
 use report::Report;
-use service::{ServiceManager, StopSignals};
+use service::{ServiceManager, Signals};
 pub use setup::{
-    ChangeError, Identity, StartError, change_outbox, forget_hub, identify, script_groups, sources, start, tls_files,
+    ChangeError, Identity, StartError, change_outbox, forget_hub, identify, script_groups, source, sources, start,
+    tls_files,
 };
 pub use witness::VARIABLE as WITNESS_VARIABLE;
 
@@ -52,7 +59,13 @@ pub struct Agent {
     alarm: Alarm,
     report: Report,
     stop_timeout: Duration,
-    host: HostId,
+    /// What is in force.
+    config: Config,
+    reload: Reload,
+    root: HostRoot,
+    /// Where scripts get control groups of their own; made ready once, at the start.
+    groups: Option<PathBuf>,
+    identity: Identity,
     /// Runs handed to the outbox writer that it has not told to be committed.
     unstored: u64,
     /// The outbox has done what the last flush asked for.
@@ -71,6 +84,8 @@ pub enum RunError {
 /// What woke the loop.
 enum Woken {
     Stop(&'static str),
+    Hangup,
+    Read(Box<Reading>),
     Writer(Option<Event>),
     Again,
 }
@@ -78,17 +93,23 @@ enum Woken {
 impl Agent {
     /// Runs until SIGTERM or SIGINT, then stops within `stop_timeout`.
     pub async fn run(mut self) -> Result<(), RunError> {
-        let mut signals = StopSignals::install().map_err(RunError::Signals)?;
+        let mut signals = Signals::install().map_err(RunError::Signals)?;
         self.service.ready(&format!("collecting; outbox {}", self.report.outbox_dir().display()));
         loop {
             let now = clock::now();
             self.collect(now);
+            self.reload.look(now);
             self.deliver(now).await;
             if self.run_commanded(now) {
                 continue;
             }
             match self.wait(&mut signals).await {
                 Woken::Again => {}
+                Woken::Hangup => {
+                    tracing::info!("SIGHUP: reading the configuration");
+                    self.reload.read();
+                }
+                Woken::Read(reading) => self.reread(*reading),
                 Woken::Writer(Some(event)) => self.told(event),
                 Woken::Writer(None) => return Err(RunError::Outbox),
                 Woken::Stop(signal) => return self.stop(signal, &mut signals).await,
@@ -139,15 +160,17 @@ impl Agent {
     }
 
     /// Sleeps until something happens. Everything awaited here is cancel-safe.
-    async fn wait(&mut self, signals: &mut StopSignals) -> Woken {
+    async fn wait(&mut self, signals: &mut Signals) -> Woken {
         let now = clock::now();
-        let wakes = [self.collecting.next_wake(), self.delivery.next_wake(), self.service.next_wake()];
+        let reload = Some(self.reload.next_wake());
+        let wakes = [self.collecting.next_wake(), self.delivery.next_wake(), self.service.next_wake(), reload];
         let wake = wakes.into_iter().flatten().min().unwrap_or(now.mono + Duration::from_secs(60));
         self.outbox.commit(self.collecting.next_run());
         tokio::select! {
             biased;
-            signal = signals.next() => Woken::Stop(signal),
+            signal = signals.any() => signal.map_or(Woken::Hangup, Woken::Stop),
             event = self.events.recv() => Woken::Writer(event),
+            reading = self.reload.done() => Woken::Read(Box::new(reading)),
             event = self.delivery.next() => {
                 self.delivery.happened(event, clock::now());
                 Woken::Again
@@ -164,6 +187,38 @@ impl Agent {
             }
             () = self.alarm.at(wake) => Woken::Again,
         }
+    }
+
+    /// Another configuration, if it is good; else the former one goes on.
+    fn reread(&mut self, reading: Reading) {
+        let now = clock::now();
+        let reading = match reading {
+            Ok(reading) => reading,
+            Err(error) => return self.report.refused_configuration(&format!("it was not read: {error}")),
+        };
+        self.reload.watch(&reading, now);
+        match reading {
+            Ok(loaded) => self.reconfigure(&loaded, now),
+            Err(rejected) => self.report.refused_configuration(&rejected.to_string()),
+        }
+    }
+
+    fn reconfigure(&mut self, loaded: &Loaded, now: Now) {
+        let config = self.reload.effective(&loaded.checked.config);
+        let plan = match setup::changed_sources(&self.config, &config, self.groups.as_deref()) {
+            Ok(plan) => plan,
+            Err(error) => return self.report.refused_configuration(&error.to_string()),
+        };
+        // What is due is run as it was configured when it became due.
+        self.collect(now);
+        for run in self.collecting.replace(setup::jobs(&config, &self.identity.host.id), plan, &now) {
+            self.record(run);
+        }
+        let meta = encode_payload(&setup::meta(&config, &self.identity, &self.root, &loaded.hash));
+        self.delivery.handle(Input::Meta(meta), now);
+        self.report.configured(&loaded.checked, &loaded.hash, &self.reload.waiting(&loaded.checked), now);
+        self.stop_timeout = config.agent.stop_timeout;
+        self.config = config;
     }
 
     /// Takes in everything that the writer has told so far: one commit tells of each run in it.
@@ -195,7 +250,7 @@ impl Agent {
 
     /// The outbox directory could not be used at the start, and now can: what is kept in it beside the outbox.
     fn opened(&mut self) {
-        self.report.host_id(setup::keep_host_id(self.report.outbox_dir(), &self.host));
+        self.report.host_id(setup::keep_host_id(self.report.outbox_dir(), &self.identity.host));
         if self.socket.is_none() {
             self.socket = setup::status_socket(self.report.outbox_dir());
         }
@@ -203,7 +258,7 @@ impl Agent {
 
     /// Stops collecting, commits what was collected and publishes it too if there is a connection, lets what is in flight
     /// be acknowledged, says goodbye.
-    async fn stop(mut self, signal: &str, signals: &mut StopSignals) -> Result<(), RunError> {
+    async fn stop(mut self, signal: &str, signals: &mut Signals) -> Result<(), RunError> {
         tracing::info!(signal, "stopping: what was collected is committed, what is in flight awaited");
         self.service.stopping();
         let now = clock::now();
@@ -239,7 +294,7 @@ impl Agent {
     /// asked to stop once more, which ends it as well.
     async fn wind_down(
         &mut self,
-        signals: &mut StopSignals,
+        signals: &mut Signals,
         until: Duration,
         done: impl Fn(&Self) -> bool,
     ) -> Result<bool, RunError> {

@@ -11,6 +11,7 @@ use super::collecting::{Account, Collecting};
 use super::delivery::Delivery;
 use crate::clock::Now;
 use crate::collect::AgentFigures;
+use crate::config::Checked;
 use crate::outbox::Stats;
 use crate::outbox::writer::Event;
 use crate::record::Run;
@@ -32,6 +33,7 @@ struct Document<'a> {
     status: Status,
     connection: ConnectionView<'a>,
     outbox: OutboxView<'a>,
+    config: &'a ConfigView,
     collectors: Vec<CollectorView<'a>>,
 }
 
@@ -54,6 +56,21 @@ struct OutboxView<'a> {
     stats: &'a Stats,
 }
 
+/// The configuration in force, and what became of the last attempt to change it.
+#[derive(Debug, Default, Serialize)]
+struct ConfigView {
+    /// As in `meta`.
+    hash: String,
+    /// When it was put in force.
+    since_ms: i64,
+    /// Entries that are wrong and were left out.
+    left_out: Vec<String>,
+    /// Why the last one that was read was refused; null when it is in force.
+    refused: Option<String>,
+    /// Keys whose new values wait for a restart.
+    restart: Vec<String>,
+}
+
 #[derive(Debug, Serialize)]
 struct CollectorView<'a> {
     name: &'a str,
@@ -72,6 +89,7 @@ pub struct Report {
     started: Now,
     stats: Stats,
     recorded: u64,
+    config: ConfigView,
     /// By the part that reports it; one line each.
     problems: BTreeMap<&'static str, String>,
     problems_changed: bool,
@@ -86,6 +104,7 @@ impl Report {
             started,
             stats,
             recorded: 0,
+            config: ConfigView::default(),
             problems: BTreeMap::new(),
             problems_changed: false,
             said: BTreeMap::new(),
@@ -107,6 +126,39 @@ impl Report {
             tracing::warn!("{line}");
         }
         self.problem("host id", problem);
+    }
+
+    /// A configuration is in force.
+    pub fn configured(&mut self, checked: &Checked, hash: &str, restart: &[String], now: Now) {
+        let first = self.config.hash.is_empty();
+        let left_out = checked.left_out().map(|problem| one_line(&problem.to_string())).collect::<Vec<_>>();
+        if !first {
+            checked.warnings.iter().for_each(|problem| tracing::warn!("{problem}"));
+            tracing::info!(hash, collectors = checked.config.collectors.len(), "the configuration is in force");
+        }
+        let waits = (!restart.is_empty()).then(|| format!("restart the agent to put in force: {}", restart.join(", ")));
+        if let Some(line) = &waits {
+            tracing::warn!("{line}");
+        }
+        self.problem("configuration", None);
+        self.problem("restart", waits);
+        self.problem(
+            "left out",
+            left_out.first().map(|first| match left_out.len() {
+                1 => first.clone(),
+                n => format!("{first}; and {} more", n - 1),
+            }),
+        );
+        let (hash, restart) = (hash.to_owned(), restart.to_vec());
+        self.config = ConfigView { hash, since_ms: now.wall_ms, left_out, refused: None, restart };
+    }
+
+    /// One was read and cannot be used.
+    pub fn refused_configuration(&mut self, why: &str) {
+        tracing::error!("the configuration is refused, the former one stays in force:\n{why}");
+        let line = one_line(why);
+        self.problem("configuration", Some(format!("refused, the former one stays in force: {line}")));
+        self.config.refused = Some(line);
     }
 
     /// Whether runs wait in memory because they cannot be stored, as far as the writer has told.
@@ -171,8 +223,7 @@ impl Report {
 
     pub fn figures(&self, delivery: &Delivery, collecting: &Collecting, now: Now) -> AgentFigures {
         let traffic = delivery.traffic();
-        let sum = |(r, f, m): (u64, u64, u64), a: &Account| (r + a.runs, f + a.failed, m + a.missed);
-        let (runs, runs_failed, runs_skipped) = collecting.accounts().map(|(_, a)| a).fold((0, 0, 0), sum);
+        let Account { runs, failed: runs_failed, missed: runs_skipped, .. } = collecting.total();
         AgentFigures {
             connected: delivery.uplink().is_connected(),
             outbox_depth: delivery.uplink().backlog(),
@@ -209,6 +260,7 @@ impl Report {
                 certificate_ends: delivery.certificate_ends(),
             },
             outbox: OutboxView { dir: &self.outbox_dir, stats: &self.stats },
+            config: &self.config,
             collectors: collecting
                 .accounts()
                 .map(|(name, a)| CollectorView {
@@ -225,4 +277,8 @@ impl Report {
         };
         serde_json::to_string(&document).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
     }
+}
+
+fn one_line(text: &str) -> String {
+    text.split('\n').map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }

@@ -48,19 +48,33 @@ impl ServiceManager {
     }
 }
 
-/// SIGTERM and SIGINT: the first asks for an orderly stop, the second for a fast one.
+/// SIGTERM and SIGINT: the first asks for an orderly stop, the second for a fast one. SIGHUP: read the configuration.
 #[derive(Debug)]
-pub struct StopSignals {
+pub struct Signals {
     term: Signal,
     int: Signal,
+    hangup: Signal,
 }
 
-impl StopSignals {
+impl Signals {
     pub fn install() -> std::io::Result<Self> {
-        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
 
-    /// Cancel-safe.
+    /// Cancel-safe; `None` is SIGHUP.
+    pub async fn any(&mut self) -> Option<&'static str> {
+        tokio::select! {
+            _ = self.term.recv() => Some("SIGTERM"),
+            _ = self.int.recv() => Some("SIGINT"),
+            _ = self.hangup.recv() => None,
+        }
+    }
+
+    /// The next that asks for a stop. Cancel-safe.
     pub async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.term.recv() => "SIGTERM",

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use super::Agent;
 use super::alarm::Alarm;
-use super::collecting::{Collecting, Source};
+use super::collecting::{Collecting, Plan, Source};
 use super::delivery::{Broker, Delivery};
 use super::ipc::StatusSocket;
 use super::relay;
+use super::reload::{Load, Loaded, Reload};
 use super::report::Report;
 use super::service::ServiceManager;
 use super::witness::{self, Witness};
@@ -90,17 +91,19 @@ pub(super) fn keep_host_id(dir: &Path, host: &HostId) -> Option<String> {
     }
 }
 
-/// Opens everything. `rng_seed` spreads reconnects over hosts.
-pub fn start(config: &Config, config_hash: &str, root: HostRoot, rng_seed: u64) -> Result<Agent, StartError> {
+/// Opens everything. `load` reads the configuration anew; `rng_seed` spreads reconnects over hosts.
+pub fn start(loaded: Loaded, load: Load, root: HostRoot, rng_seed: u64) -> Result<Agent, StartError> {
     let now = clock::now();
+    let config = &loaded.checked.config;
     let identity = identify(config, &root);
     let host = identity.host.id.clone();
     let topics = TopicScheme::new(&config.host.prefix, &config.host.site, &host)?;
-    let sources = sources(config, script_groups(config).as_deref())?;
+    let groups = script_groups(config);
+    let sources = sources(config, groups.as_deref())?;
     let witness = open_witness()?;
     let opening = writer::open(Arc::new(FileDisk), outbox_options(config, &identity), now)?;
     let found = opening.found().clone();
-    let meta = encode_payload(&meta(config, &identity, &root, config_hash));
+    let meta = encode_payload(&meta(config, &identity, &root, &loaded.hash));
     let settings = uplink::Settings {
         hub: relay::hub_memory(&found),
         anchors: relay::anchors(&found),
@@ -109,11 +112,18 @@ pub fn start(config: &Config, config_hash: &str, root: HostRoot, rng_seed: u64) 
     let uplink = Uplink::new(settings, relay::epoch_views(&found), found.losses.clone(), rng_seed);
     announce(config, &identity, &found, &uplink);
     let mut report = Report::new(config.outbox.dir.clone(), now, opening.stats());
+    report.configured(&loaded.checked, &loaded.hash, &[], now);
     report.found(&found.problems);
     report.host_id(keep_host_id(&config.outbox.dir, &identity.host));
     let (outbox, events) = opening.spawn(config.outbox.commit_window, witness).map_err(StartError::Thread)?;
     Ok(Agent {
-        collecting: Collecting::new(scheduler(config, &host, now), sources, root, host.as_str().into(), identity.boot),
+        collecting: Collecting::new(
+            Scheduler::new(jobs(config, &host), now),
+            sources,
+            root.clone(),
+            host.as_str().into(),
+            identity.boot.clone(),
+        ),
         delivery: Delivery::new(uplink, broker(config, &host, found.last_wall_ms)),
         outbox,
         events,
@@ -122,7 +132,11 @@ pub fn start(config: &Config, config_hash: &str, root: HostRoot, rng_seed: u64) 
         alarm: Alarm::new(),
         report,
         stop_timeout: config.agent.stop_timeout,
-        host: identity.host,
+        config: config.clone(),
+        reload: Reload::new(loaded.checked, loaded.fingerprint, load, now),
+        root,
+        groups,
+        identity,
         unstored: 0,
         flushed: false,
     })
@@ -200,30 +214,49 @@ pub fn script_groups(config: &Config) -> Option<PathBuf> {
     })
 }
 
-/// The configured collectors, built, in the order of the configuration; `groups` are those of [`script_groups`].
-pub fn sources(config: &Config, groups: Option<&Path>) -> Result<Vec<(Arc<str>, Source)>, StartError> {
-    let build = |collector: &config::Collector| {
-        let source = match &collector.what {
-            What::Builtin { spec, params } => {
-                let built =
-                    (spec.build)(params).map_err(|error| StartError::Collector(collector.name.clone(), error))?;
-                Source::Builtin { spec, collector: built }
-            }
-            What::Exec(exec) => Source::Script(Arc::new(script(exec, collector.timeout, groups))),
-        };
-        Ok((collector.name.clone(), source))
-    };
-    config.collectors.iter().map(build).collect()
+/// One configured collector, built; `groups` are those of [`script_groups`].
+pub fn source(collector: &config::Collector, groups: Option<&Path>) -> Result<Source, StartError> {
+    Ok(match &collector.what {
+        What::Builtin { spec, params } => {
+            let built = (spec.build)(params).map_err(|error| StartError::Collector(collector.name.clone(), error))?;
+            Source::Builtin { spec, collector: built }
+        }
+        What::Exec(exec) => Source::Script(Arc::new(script(exec, collector.timeout, groups))),
+    })
 }
 
-fn scheduler(config: &Config, host: &str, now: Now) -> Scheduler {
+/// The configured collectors, built, in the order of the configuration.
+pub fn sources(config: &Config, groups: Option<&Path>) -> Result<Vec<(Arc<str>, Source)>, StartError> {
+    config.collectors.iter().map(|collector| Ok((collector.name.clone(), source(collector, groups)?))).collect()
+}
+
+/// The same for a running agent: `None` for a collector of `before` that has changed in its times at most.
+pub(super) fn changed_sources(before: &Config, after: &Config, groups: Option<&Path>) -> Result<Plan, StartError> {
+    let kept = |collector: &config::Collector| {
+        let timeless = |old: &config::Collector| config::Collector {
+            schedule: collector.schedule.clone(),
+            jitter: collector.jitter,
+            misfire: collector.misfire,
+            ..old.clone()
+        };
+        before.collectors.iter().any(|old| timeless(old) == *collector)
+    };
+    let plan = |collector: &config::Collector| {
+        let fresh = if kept(collector) { None } else { Some(source(collector, groups)?) };
+        Ok((collector.name.clone(), fresh))
+    };
+    after.collectors.iter().map(plan).collect()
+}
+
+pub(super) fn jobs(config: &Config, host: &str) -> Vec<Job> {
     let job = |collector: &config::Collector| Job {
         collector: collector.name.clone(),
         schedule: collector.schedule.clone(),
         jitter: schedule::jitter(host, &collector.name, collector.jitter),
         misfire: collector.misfire,
+        blackouts: config.windows(&collector.name),
     };
-    Scheduler::new(config.collectors.iter().map(job).collect(), now)
+    config.collectors.iter().map(job).collect()
 }
 
 fn uplink_settings(config: &Config, identity: &Identity, topics: TopicScheme, meta: Vec<u8>) -> uplink::Settings {
@@ -311,7 +344,7 @@ fn broker(config: &Config, host: &str, last_wall_ms: i64) -> Broker {
     }
 }
 
-fn meta(config: &Config, identity: &Identity, root: &HostRoot, config_hash: &str) -> Meta {
+pub(super) fn meta(config: &Config, identity: &Identity, root: &HostRoot, config_hash: &str) -> Meta {
     let used = config.collectors.iter().filter_map(|c| match &c.what {
         What::Builtin { spec, .. } => Some(spec.metrics),
         What::Exec(_) => None,

@@ -23,6 +23,10 @@ pub enum Command {
     CheckConfig(CheckConfigArgs),
     /// Run collectors once, print their records as NDJSON, store and send nothing.
     Once(OnceArgs),
+    /// Run one collector in the real sandbox and say what came of it: records, time and output used of what it may, errors.
+    TestCollector(TestCollectorArgs),
+    /// When collectors run within the coming hour.
+    Next(NextArgs),
     /// What the built-in collectors measure; with a name, the metrics and parameters of one.
     Collectors(CollectorsArgs),
     /// What the running agent is doing: connection, backlog, losses, collectors.
@@ -63,6 +67,41 @@ pub struct OnceArgs {
     /// Collectors to run; all of them when none is named.
     #[arg(value_name = "COLLECTOR")]
     pub collectors: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct TestCollectorArgs {
+    #[command(flatten)]
+    pub config: ConfigArg,
+    /// The collector, as `check-config` names it.
+    #[arg(value_name = "COLLECTOR")]
+    pub collector: String,
+    /// Print as one JSON document.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct NextArgs {
+    #[command(flatten)]
+    pub config: ConfigArg,
+    /// Only these; all of them when none is named.
+    #[arg(value_name = "COLLECTOR")]
+    pub collectors: Vec<String>,
+    /// How far ahead, up to a week.
+    #[arg(long = "for", value_name = "DURATION", default_value = "1h", value_parser = ahead)]
+    pub span: std::time::Duration,
+    /// Print as one JSON document.
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn ahead(text: &str) -> Result<std::time::Duration, String> {
+    let week = std::time::Duration::from_secs(7 * 86_400);
+    match crate::config::parse_duration(text) {
+        Some(span) if !span.is_zero() && span <= week => Ok(span),
+        _ => Err("a duration such as 30m or 1h, up to 7d, is expected".to_owned()),
+    }
 }
 
 #[derive(Debug, Args)]

@@ -2,24 +2,60 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::args::ConfigArg;
 use super::exit::{Exit, Failure};
-use crate::agent;
+use crate::agent::{self, Loaded};
 use crate::clock;
 use crate::collect::HostRoot;
-use crate::config::{Checked, Config, Sources, Surroundings};
+use crate::config::{Checked, Config, Rejected, Severity, Sources, Surroundings};
 use crate::uplink::transport::tls::{self, VerificationTime};
 
 /// The checked configuration; refusals end the process with exit code 78.
 pub fn config(args: &ConfigArg) -> Result<Checked, Failure> {
+    read(&args.config).map_err(|rejected| Failure::config(rejected.to_string()))
+}
+
+/// Where the outbox is, for asking an agent that runs: one goes on when its file is spoilt under it.
+pub fn outbox_dir(args: &ConfigArg) -> Result<(PathBuf, Option<Failure>), Failure> {
+    match read(&args.config) {
+        Ok(checked) => Ok((checked.config.outbox.dir, None)),
+        Err(rejected) => {
+            let failure = Failure::config(rejected.to_string());
+            match rejected.outbox_dir {
+                Some(dir) => Ok((dir, Some(failure))),
+                None => Err(failure),
+            }
+        }
+    }
+}
+
+/// The same for an agent, which reads it again and again.
+pub fn again(file: &Path) -> Result<Loaded, Rejected> {
+    // Read twice: the first time tells the files, and what is changed after they are looked at is noticed later.
+    let fingerprint = read(file)?.watch.fingerprint();
+    let checked = read(file)?;
+    Ok(Loaded { hash: hash(&checked), checked, fingerprint })
+}
+
+fn read(file: &Path) -> Result<Checked, Rejected> {
     let env: Vec<(String, String)> = std::env::vars_os()
         .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let around = Surroundings { env: &env, now: clock::now(), file_system_bytes };
-    let sources = Sources { file: Some(args.config.clone()), conf_d: None };
-    Config::load(&sources, &around).map_err(|rejected| Failure::config(rejected.to_string()))
+    let sources = Sources { file: Some(file.to_owned()), conf_d: None };
+    Config::load(&sources, &around)
+}
+
+/// What is doubtful about it, and what was left out.
+pub fn log(checked: &Checked) {
+    for problem in &checked.warnings {
+        match problem.severity {
+            Severity::Warning => tracing::warn!("{problem}"),
+            Severity::LeftOut | Severity::Error => tracing::error!("{problem}"),
+        }
+    }
 }
 
 /// The host to measure.
@@ -74,7 +110,7 @@ fn key_of(checked: &Checked, path: &Path) -> &'static str {
 }
 
 /// Hex digest of the effective configuration, for `meta`: two hosts with the same one are configured alike.
-pub fn hash(checked: &Checked) -> String {
+fn hash(checked: &Checked) -> String {
     // Where a value was written and who the host is make no difference.
     let values = checked.settings.iter().filter(|setting| setting.path != "host.id" && !setting.shown.is_empty());
     let lines: BTreeSet<String> = values.map(|setting| format!("{}={}\n", setting.path, setting.shown)).collect();

@@ -7,6 +7,7 @@ mod collectors;
 mod exit;
 mod load;
 mod logging;
+mod next;
 mod once;
 mod outbox;
 
@@ -14,6 +15,7 @@ mod output;
 mod quarantine;
 mod run;
 mod status;
+mod test_collector;
 
 use std::process::ExitCode;
 
@@ -33,6 +35,8 @@ pub fn main() -> ExitCode {
         Command::CheckConfig(args) => check_config::run(args),
         Command::Collectors(args) => collectors::run(args),
         Command::Once(args) => once::run(args),
+        Command::TestCollector(args) => test_collector::run(args),
+        Command::Next(args) => next::run(args),
         Command::Status(args) => status::run(args),
         Command::Outbox(args) => outbox::run(args),
     };

@@ -42,11 +42,7 @@ pub fn run(args: &OnceArgs) -> Result<Exit, Failure> {
         }
     }
     sources.retain(|(name, _)| args.collectors.is_empty() || args.collectors.iter().any(|wanted| **wanted == **name));
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::failed(format!("the runtime cannot be started: {error}")))?;
-    let runs = runtime.block_on(twice(&mut sources, &identity.host.id, &root));
+    let runs = runtime()?.block_on(twice(&mut sources, &identity.host.id, &root));
     // What this host lacks by nature is a failure only to those who asked for it.
     let lacks = |points: &[Point]| args.collectors.is_empty() && agent::absence(points).is_some();
     let mut failed = false;
@@ -55,16 +51,48 @@ pub fn run(args: &OnceArgs) -> Result<Exit, Failure> {
         let lacks = lacks(&points);
         for point in points {
             failed |= point.error.is_some() && !lacks;
-            let mut line = serde_json::to_value(Record::new(0, point)).unwrap_or_default();
-            if let Some(object) = line.as_object_mut() {
-                object.remove("seq");
-                object.insert("collector".into(), (*collector).into());
-            }
-            writeln!(out, "{line}")?;
+            writeln!(out, "{}", line(point, &collector))?;
         }
     }
     out.flush()?;
     Ok(if failed { Exit::Failed } else { Exit::Ok })
+}
+
+/// A record that has no seq.
+pub fn line(point: Point, collector: &str) -> serde_json::Value {
+    let mut line = serde_json::to_value(Record::new(0, point)).unwrap_or_default();
+    if let Some(object) = line.as_object_mut() {
+        object.remove("seq");
+        object.insert("collector".into(), collector.into());
+    }
+    line
+}
+
+/// One run of one collector, and how long it took.
+pub fn one(mut source: Source, host: &str, name: &str, root: &HostRoot) -> Result<(Vec<Point>, Duration), Failure> {
+    runtime()?.block_on(async {
+        if let Source::Builtin { .. } = source {
+            pass(&mut source, host, "", root).await;
+            tokio::time::sleep(PAUSE).await;
+        }
+        let began = clock::now().mono;
+        let points = pass(&mut source, host, name, root).await;
+        Ok((points, clock::now().mono.saturating_sub(began)))
+    })
+}
+
+/// The bytes that records take on the wire.
+pub fn encoded(points: &[Point]) -> usize {
+    let mut bytes = Vec::new();
+    points.iter().for_each(|point| encode_record(&Record::new(1_000_000, point.clone()), &mut bytes));
+    bytes.len()
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format!("the runtime cannot be started: {error}")))
 }
 
 /// Bytes of disk that one run of each collector takes in the outbox, for the estimate of `check-config`.
@@ -74,21 +102,13 @@ pub fn measure(config: &Config, identity: &Identity) -> Result<BTreeMap<Arc<str>
     let scripts: Vec<_> =
         sources.iter().filter(|(_, s)| matches!(s, Source::Script(_))).map(|(n, _)| n.clone()).collect();
     sources.retain(|(_, source)| matches!(source, Source::Builtin { .. }));
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::failed(format!("the runtime cannot be started: {error}")))?;
-    let runs = runtime.block_on(twice(&mut sources, &identity.host.id, &load::root(config)));
+    let runs = runtime()?.block_on(twice(&mut sources, &identity.host.id, &load::root(config)));
     let size = |points: Vec<Point>| {
-        let mut bytes = Vec::new();
         // It is recorded once, which is nothing over a day.
         if agent::absence(&points).is_some() {
             return 0.0;
         }
-        for point in points {
-            encode_record(&Record::new(1_000_000, point), &mut bytes);
-        }
-        stored(bytes.len())
+        stored(encoded(&points))
     };
     let measured = runs.into_iter().map(|(name, points)| (name, size(points)));
     Ok(measured.chain(scripts.into_iter().map(|name| (name, stored(SCRIPT_BYTES)))).collect())

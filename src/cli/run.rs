@@ -1,24 +1,24 @@
 //! `holdover run`
 
 use std::str::FromStr;
+use std::sync::Arc;
 
 use tracing_subscriber::filter::LevelFilter;
 
 use super::args::RunArgs;
 use super::exit::{Exit, Failure};
 use super::{load, logging};
-use crate::agent::{self, RunError, StartError};
+use crate::agent::{self, Load, RunError, StartError};
 use crate::outbox::OpenError;
 
 pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
-    let checked = load::config(&args.config)?;
-    let config = &checked.config;
+    let file = args.config.config.clone();
+    let loaded = load::again(&file).map_err(|rejected| Failure::config(rejected.to_string()))?;
+    let (checked, config) = (&loaded.checked, &loaded.checked.config);
     let level = LevelFilter::from_str(&config.log.level).unwrap_or(LevelFilter::INFO);
     logging::install(level, config.log.format);
-    for warning in &checked.warnings {
-        tracing::warn!("{warning}");
-    }
-    for warning in load::check_certificates(&checked)? {
+    load::log(checked);
+    for warning in load::check_certificates(checked)? {
         tracing::warn!("{warning}");
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -27,9 +27,10 @@ pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
         .max_blocking_threads(4)
         .build()
         .map_err(|error| Failure::failed(format!("the runtime cannot be started: {error}")))?;
+    let root = load::root(config);
+    let again: Load = Arc::new(move || load::again(&file));
     let done = runtime.block_on(async {
-        let agent =
-            agent::start(config, &load::hash(&checked), load::root(config), load::random_seed()).map_err(refuse)?;
+        let agent = agent::start(loaded, again, root, load::random_seed()).map_err(refuse)?;
         agent.run().await.map_err(stopped)
     });
     // A name resolution that hangs must not hold the exit up, however the agent ended.

@@ -11,11 +11,14 @@ use crate::agent;
 use crate::clock;
 
 pub fn run(args: &StatusArgs) -> Result<Exit, Failure> {
-    let checked = load::config(&args.config)?;
-    let dir = &checked.config.outbox.dir;
+    let (dir, spoilt) = load::outbox_dir(&args.config)?;
+    let dir = &dir;
     let mut out = output::stdout();
-    let exit = match agent::ask(dir) {
-        Ok(answer) => {
+    let exit = match (agent::ask(dir), spoilt) {
+        (Ok(answer), spoilt) => {
+            if let Some(failure) = spoilt {
+                output::complain(&failure.message);
+            }
             let document: Value = serde_json::from_slice(answer.as_bytes())
                 .map_err(|error| Failure::failed(format!("the agent's answer is not JSON: {error}")))?;
             if args.json {
@@ -25,7 +28,8 @@ pub fn run(args: &StatusArgs) -> Result<Exit, Failure> {
             }
             Exit::Ok
         }
-        Err(error) if is_absent(&error) => {
+        (Err(_), Some(failure)) => return Err(failure),
+        (Err(error), None) if is_absent(&error) => {
             let hint = "start it with 'holdover run', or see 'holdover outbox stats' for what it has stored";
             if args.json {
                 writeln!(out, "{}", json!({"running": false, "outbox": dir}))?;
@@ -34,7 +38,7 @@ pub fn run(args: &StatusArgs) -> Result<Exit, Failure> {
             }
             Exit::Failed
         }
-        Err(error) => {
+        (Err(error), None) => {
             let path = dir.join("agent.sock");
             let (exit, hint) = match error.kind() {
                 io::ErrorKind::TimedOut => (Exit::Temporary, "; it is stopped or overloaded"),

@@ -13,7 +13,7 @@ use crate::collect::{COLLECTORS, CollectorSpec, Params};
 use crate::schedule::{Misfire, Schedule};
 
 /// More is a mistake of some script that writes conf.d.
-const MAX_COLLECTORS: usize = 256;
+pub(super) const MAX_COLLECTORS: usize = 256;
 
 /// One collector that will run.
 #[derive(Clone, Debug, PartialEq)]

@@ -52,6 +52,9 @@ pub struct SectionSpec {
 pub const UNLIMITED: &str = "unlimited";
 
 pub const COLLECTOR: &str = "collector";
+pub const BLACKOUT: &str = "blackout";
+/// Sections in double brackets: there may be several, and those of all files add up.
+pub const REPEATED: [&str; 2] = [COLLECTOR, BLACKOUT];
 
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
@@ -83,10 +86,22 @@ pub const SECTIONS: &[SectionSpec] = &[
     SectionSpec { name: "log", about: "What the agent says about itself on standard error.", keys: LOG },
     SectionSpec { name: "agent", about: "The agent as a process.", keys: AGENT },
     SectionSpec {
+        name: "scripts",
+        about: "Lines such as [0 0/5 * * * ?] default/sampler.py arg, of the vendor's side and of the operator's, which \
+                wins by name. See docs/migration.md.",
+        keys: SCRIPTS,
+    },
+    SectionSpec {
         name: COLLECTOR,
         about: "What is measured, and when. Repeat the section for each collector. One with the name of a default \
                 collector changes that; enabled = false switches it off.",
         keys: COLLECTOR_KEYS,
+    },
+    SectionSpec {
+        name: BLACKOUT,
+        about: "When collectors are not to run. Repeat the section for each window. A run that is due in one is counted as \
+                missed, with the reason blackout; one record tells their number, with the next run that is made.",
+        keys: BLACKOUT_KEYS,
     },
 ];
 
@@ -265,6 +280,47 @@ const AGENT: &[Key] = &[
          to. \"auto\" is the agent's own group if systemd delegates it (Delegate=yes); \"off\" makes none. Without \
          groups, programs are bounded by other means.",
     ),
+];
+
+const SCRIPTS: &[Key] = &[
+    key(
+        "default_lines",
+        Kind::Path,
+        "\"/usr/share/holdover/default.cron\"",
+        "The vendor's file of lines; it need not exist unless it is named.",
+    ),
+    key("default_dir", Kind::Path, "\"/usr/share/holdover/default\"", "The vendor's scripts: default/NAME in a line."),
+    open(
+        "user_lines",
+        Kind::Path,
+        "\"/etc/holdover/user.cron\"",
+        "The operator's file of lines; user.cron beside the main file unless given. Its lines of a script stand in for \
+         the vendor's lines of it.",
+    ),
+    open(
+        "user_dir",
+        Kind::Path,
+        "\"/etc/holdover/user\"",
+        "The operator's scripts: user/NAME in a line, and default/NAME where a script of that name is here; user beside \
+         the main file unless given.",
+    ),
+    key("zone", Kind::Text, "\"local\"", "The time zone of all lines: an IANA name, \"UTC\" or \"local\"."),
+];
+
+const BLACKOUT_KEYS: &[Key] = &[
+    open("name", Kind::Name, "\"backup-night\"", "Names the window. Required."),
+    open("from", Kind::Text, "\"22:00\"", "Begins at this time of day .."),
+    open("to", Kind::Text, "\"06:00\"", ".. and ends before this one, of the next day unless it is later."),
+    open("days", Kind::Texts, "[\"SAT\", \"SUN\"]", "Days on which it begins; every day unless given."),
+    open(
+        "cron",
+        Kind::Text,
+        "\"0 0 2 ? * SUN\"",
+        "Instead of from and to: begins at the times of a Quartz expression ..",
+    ),
+    open("lasts", Kind::Duration(SECOND, 366 * DAY), "\"2h\"", ".. and lasts so long."),
+    key("zone", Kind::Text, "\"local\"", "The time zone of the window: an IANA name, \"UTC\" or \"local\"."),
+    open("collectors", Kind::Texts, "[\"filesystems\"]", "Whom it concerns; all collectors unless given."),
 ];
 
 const COLLECTOR_KEYS: &[Key] = &[

@@ -3,20 +3,24 @@
 //! Two stages: `tree` merges untyped values that know their origin, then each section is read and checked. Never
 //! opens a socket, never creates a file, never prints; it looks at the files that the configuration names.
 
+mod blackouts;
 mod broker;
 mod collectors;
 mod confine;
 mod keys;
+mod line;
 mod problem;
 mod reader;
 mod reference;
 mod report;
 mod secret;
 mod sections;
+mod sides;
 mod source;
 mod timing;
 mod tree;
 mod units;
+mod watch;
 mod what;
 
 #[cfg(test)]
@@ -26,6 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use blackouts::Blackout;
 pub use broker::{Broker, Ca};
 pub use collectors::{Collector, Exec, What};
 pub use keys::{Key, Kind};
@@ -33,12 +38,16 @@ pub use problem::{Origin, Problem, Rejected, Severity};
 pub use reference::reference;
 pub use report::{NextRuns, Volume};
 pub use secret::Secret;
+pub use sides::FromLine;
 pub use source::Sources;
+pub use units::parse_duration;
+pub use watch::Watch;
 
 use crate::clock::Now;
 use crate::collect::exec::cgroup::Place;
 use crate::uplink::Level;
 use reader::{Reader, Section};
+use sides::Lines;
 use tree::{Data, Node, Table};
 
 /// The longest host, site or collector name.
@@ -67,6 +76,7 @@ pub struct Config {
     pub collectors: Vec<Collector>,
     /// Names of those that are switched off.
     pub disabled: Vec<Arc<str>>,
+    pub blackouts: Vec<Blackout>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,13 +163,22 @@ pub struct Checked {
     pub config: Config,
     /// Every key with a value, in the order of the key table.
     pub settings: Vec<Setting>,
+    /// Warnings, and what was left out.
     pub warnings: Vec<Problem>,
+    /// The collectors that lines ask for, the vendor's first.
+    pub from_lines: Vec<FromLine>,
+    pub watch: Watch,
 }
 
 impl Checked {
     /// Where a value came from, by path (`broker.cert`); for checks made elsewhere.
     pub fn origin_of(&self, path: &str) -> Origin {
         self.settings.iter().find(|setting| setting.path == path).map_or(Origin::Default, |found| found.origin.clone())
+    }
+
+    /// What is not in force although somebody wrote it.
+    pub fn left_out(&self) -> impl Iterator<Item = &Problem> {
+        self.warnings.iter().filter(|problem| problem.severity == Severity::LeftOut)
     }
 
     /// A refusal by a check made elsewhere (a certificate, a host id), worded and placed as those made here.
@@ -171,17 +190,19 @@ impl Checked {
 impl Config {
     /// Reads, merges and checks. Every problem of every source is in the refusal.
     pub fn load(sources: &Sources, around: &Surroundings<'_>) -> Result<Checked, Rejected> {
-        let mut problems = Vec::new();
-        let root = gather(sources, around, &mut problems);
+        let (mut problems, mut watch) = (Vec::new(), Watch::default());
+        let root = gather(sources, around, &mut problems, &mut watch);
         let incomplete = problems.iter().any(|problem| problem.severity == Severity::Error);
-        check(root, Reader { around, problems, settings: Vec::new(), incomplete })
+        let beside = sources.file.as_deref().and_then(Path::parent);
+        check(root, Lines::Beside(beside), Reader { around, problems, settings: Vec::new(), incomplete, watch })
     }
 
     /// Checks one text as if it were the main file at `file`; nothing else is read.
     pub fn parse(file: &Path, text: &str, around: &Surroundings<'_>) -> Result<Checked, Rejected> {
         let (root, problems) = tree::parse(&Arc::from(file.to_string_lossy()), text);
         let incomplete = !problems.is_empty();
-        check(root, Reader { around, problems, settings: Vec::new(), incomplete })
+        let reader = Reader { around, problems, settings: Vec::new(), incomplete, watch: Watch::default() };
+        check(root, Lines::Unread, reader)
     }
 }
 
@@ -197,11 +218,13 @@ impl Surroundings<'_> {
 }
 
 /// Main file, then conf.d, then environment: later ones win.
-fn gather(sources: &Sources, around: &Surroundings<'_>, problems: &mut Vec<Problem>) -> Table {
+fn gather(sources: &Sources, around: &Surroundings<'_>, problems: &mut Vec<Problem>, watch: &mut Watch) -> Table {
+    sources.file.iter().for_each(|file| watch.file(file));
     let mut root = sources.file.as_deref().map(|file| source::read_table(file, problems)).unwrap_or_default();
     let beside = sources.file.as_deref().and_then(Path::parent).map(|folder| folder.join("conf.d"));
     let named = sources.conf_d.clone().or_else(|| configured_conf_d(&root));
     let (folder, required) = (named.clone().or(beside), named.is_some());
+    folder.iter().for_each(|folder| watch.folder(folder));
     for file in folder.map(|folder| source::list_conf_d(&folder, required, problems)).unwrap_or_default() {
         root.merge(source::read_table(&file, problems));
     }
@@ -220,27 +243,32 @@ fn configured_conf_d(root: &Table) -> Option<PathBuf> {
     Some(Path::new(&**file).parent()?.join(folder))
 }
 
-fn check(mut root: Table, mut reader: Reader<'_>) -> Result<Checked, Rejected> {
-    let collectors = take_collectors(&mut root, &mut reader);
+fn check(mut root: Table, lines: Lines<'_>, mut reader: Reader<'_>) -> Result<Checked, Rejected> {
+    let tables = take_entries(&mut root, keys::COLLECTOR, &mut reader);
+    let windows = take_entries(&mut root, keys::BLACKOUT, &mut reader);
     let host = sections::host(take_section(&mut root, "host", &mut reader), &mut reader);
     let broker = broker::check(take_section(&mut root, "broker", &mut reader), &mut reader);
     let outbox = sections::outbox(take_section(&mut root, "outbox", &mut reader), &mut reader);
     let uplink = sections::uplink(take_section(&mut root, "uplink", &mut reader), &mut reader);
     let log = sections::log(take_section(&mut root, "log", &mut reader), &mut reader);
     let agent = sections::agent(take_section(&mut root, "agent", &mut reader), &mut reader);
+    let lines = sides::check(take_section(&mut root, "scripts", &mut reader), lines, &mut reader);
+    let (from_lines, collectors) = sides::join(lines, tables, &mut reader);
     let (collectors, disabled) = collectors::check(collectors, agent.as_ref(), &mut reader);
+    let blackouts = blackouts::check(windows, &collectors, &disabled, &mut reader);
     sections::topics(host.as_ref(), &collectors, &mut reader);
     unknown_sections(root, &mut reader);
     let mut problems = reader.problems;
     problems.sort_by_cached_key(problem::reading_order);
+    let outbox_dir = outbox.as_ref().map(|outbox| outbox.dir.clone());
     match (host, broker, outbox, uplink, log, agent) {
         (Some(host), Some(broker), Some(outbox), Some(uplink), Some(log), Some(agent))
-            if problems.iter().all(|problem| problem.severity == Severity::Warning) =>
+            if problems.iter().all(|problem| problem.severity != Severity::Error) =>
         {
-            let config = Config { host, broker, outbox, uplink, log, agent, collectors, disabled };
-            Ok(Checked { config, settings: reader.settings, warnings: problems })
+            let config = Config { host, broker, outbox, uplink, log, agent, collectors, disabled, blackouts };
+            Ok(Checked { config, settings: reader.settings, warnings: problems, from_lines, watch: reader.watch })
         }
-        _ => Err(Rejected { problems }),
+        _ => Err(Rejected { problems, watch: reader.watch, outbox_dir }),
     }
 }
 
@@ -258,29 +286,24 @@ fn take_section(root: &mut Table, name: &'static str, reader: &mut Reader<'_>) -
     Section { path: name.to_owned(), origin, keys: spec.keys.into(), table }
 }
 
-/// The `[[collector]]` entries, in the order of the files.
-fn take_collectors(root: &mut Table, reader: &mut Reader<'_>) -> Vec<Section> {
-    let keys = keys::section(keys::COLLECTOR).expect("it is in the key table").keys;
-    let wrong = "write [[collector]] with double brackets, once for each collector";
-    let Some((at, node)) = root.0.remove(keys::COLLECTOR) else { return Vec::new() };
+/// The `[[collector]]` or `[[blackout]]` entries, in the order of the files.
+fn take_entries(root: &mut Table, name: &'static str, reader: &mut Reader<'_>) -> Vec<Section> {
+    let keys = keys::section(name).expect("called with the names of the key table").keys;
+    let wrong = format!("write [[{name}]] with double brackets, once for each {name}");
+    let Some((at, node)) = root.0.remove(name) else { return Vec::new() };
     let Data::List(entries) = node.data else {
-        reader.problems.push(Problem::error(&at, "collector: expected a list of collectors").hint(wrong));
+        reader.problems.push(Problem::error(&at, format!("{name}: expected a list of {name}s")).hint(wrong));
         return Vec::new();
     };
     let mut sections = Vec::new();
     for entry in entries {
         match entry.data {
             Data::Table(table) => {
-                sections.push(Section {
-                    path: keys::COLLECTOR.to_owned(),
-                    origin: entry.origin,
-                    keys: keys.into(),
-                    table,
-                });
+                sections.push(Section { path: name.to_owned(), origin: entry.origin, keys: keys.into(), table });
             }
             other => {
-                let message = format!("collector: expected a section, found {}", other.kind());
-                reader.problems.push(Problem::error(&entry.origin, message).hint(wrong));
+                let message = format!("{name}: expected a section, found {}", other.kind());
+                reader.problems.push(Problem::error(&entry.origin, message).hint(&*wrong));
             }
         }
     }

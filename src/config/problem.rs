@@ -1,7 +1,10 @@
 //! What is wrong with a configuration: where, what, why, and what to write instead. All of it at once, not just the first.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
+
+use super::watch::Watch;
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +30,8 @@ impl fmt::Display for Origin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
     Warning,
+    /// One entry is left out; the rest is in force.
+    LeftOut,
     /// The configuration is refused.
     Error,
 }
@@ -52,6 +57,11 @@ impl Problem {
         Self { severity: Severity::Warning, ..Self::error(origin, message) }
     }
 
+    /// An error that costs the entry it is about and nothing else.
+    pub fn left_out(origin: &Origin, message: impl Into<String>) -> Self {
+        Self { severity: Severity::LeftOut, ..Self::error(origin, message) }
+    }
+
     /// An error without a place.
     pub fn general(message: impl Into<String>) -> Self {
         Self { severity: Severity::Error, origin: None, message: message.into(), hint: None }
@@ -71,6 +81,7 @@ impl fmt::Display for Problem {
         }
         f.write_str(match self.severity {
             Severity::Warning => "warning: ",
+            Severity::LeftOut => "error, left out: ",
             Severity::Error => "error: ",
         })?;
         f.write_str(&self.message)?;
@@ -96,6 +107,10 @@ pub(super) fn reading_order(problem: &Problem) -> (bool, u8, String, usize, usiz
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
     pub problems: Vec<Problem>,
+    /// What was read, so that a correction is noticed.
+    pub watch: Watch,
+    /// Where the outbox is, as far as that could be read: an agent that runs can still be asked.
+    pub outbox_dir: Option<PathBuf>,
 }
 
 impl Rejected {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::keys::{self, Key, Kind};
 use super::problem::{Origin, Problem};
 use super::tree::{self, Data, Node, Table};
-use super::{Rate, Setting, Surroundings, nearest, units};
+use super::{Rate, Setting, Surroundings, Watch, nearest, units};
 
 /// One section or `[[collector]]` entry while its keys are being taken.
 pub(super) struct Section {
@@ -27,10 +27,11 @@ pub(super) struct Reader<'a> {
     pub settings: Vec<Setting>,
     /// A source could not be read: what is missing may stand there.
     pub incomplete: bool,
+    pub watch: Watch,
 }
 
 /// Why a value does not fit.
-struct Misfit {
+pub(super) struct Misfit {
     message: String,
     hint: Option<String>,
 }
@@ -330,7 +331,7 @@ fn check_text(text: &str, kind: Kind) -> Result<(), Misfit> {
 }
 
 /// A topic level of ours.
-fn check_name(text: &str) -> Result<(), Misfit> {
+pub(super) fn check_name(text: &str) -> Result<(), Misfit> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
     if !text.bytes().all(allowed) {
         let fixed: String = text.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect();

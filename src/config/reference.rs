@@ -13,7 +13,7 @@ pub fn reference() -> String {
          # Durations are \"500ms\", \"10s\", \"5m\", \"1h\", \"7d\"; sizes \"64KiB\", \"256MiB\", \"480kB\".\n\
          # The environment can set any key but those of collectors: HOLDOVER__BROKER__URL is url in [broker].\n",
     );
-    for section in SECTIONS.iter().filter(|section| section.name != keys::COLLECTOR) {
+    for section in SECTIONS.iter().filter(|section| !keys::REPEATED.contains(&section.name)) {
         text.push('\n');
         comment(&mut text, section.about);
         text.push_str(&format!("[{}]\n", section.name));
@@ -24,7 +24,9 @@ pub fn reference() -> String {
             push_key(&mut text, key, section.name == "broker" && key.name == "url");
         }
     }
-    push_collectors(&mut text);
+    push_repeated(&mut text, keys::COLLECTOR);
+    push_builtins(&mut text);
+    push_repeated(&mut text, keys::BLACKOUT);
     text
 }
 
@@ -36,17 +38,20 @@ fn push_key(text: &mut String, key: &Key, shown: bool) {
     text.push_str(&format!("{mark}{} = {literal}\n", key.name));
 }
 
-/// All of it commented out: an entry as it stands would be one more collector.
-fn push_collectors(text: &mut String) {
-    let section = keys::section(keys::COLLECTOR).expect("it is in the key table");
+/// All of it commented out: an entry as it stands would be one more.
+fn push_repeated(text: &mut String, name: &'static str) {
+    let section = keys::section(name).expect("it is in the key table");
     text.push('\n');
     comment(text, section.about);
-    text.push_str("# [[collector]]\n");
+    text.push_str(&format!("# [[{name}]]\n"));
     for key in section.keys {
         let literal = if key.default.is_empty() { key.example } else { key.default };
         comment(text, key.about);
         text.push_str(&format!("# {} = {literal}\n", key.name));
     }
+}
+
+fn push_builtins(text: &mut String) {
     text.push_str("\n# The built-in collectors:\n");
     for spec in COLLECTORS {
         let on = if spec.default_on { "" } else { ", off unless named" };

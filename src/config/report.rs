@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::collectors::Collector;
-use super::problem::Origin;
+use super::collectors::{Collector, What};
+use super::keys::REPEATED;
+use super::problem::{Origin, Problem};
 use super::{Checked, Config, Setting};
 use crate::clock::Now;
-use crate::schedule;
+use crate::schedule::{self, Advice, Schedule};
 
 /// The part of `max_bytes` that always holds records: a full outbox drops a whole segment, a sixteenth at most.
 const USABLE: f64 = 15.0 / 16.0;
@@ -72,7 +73,29 @@ impl Config {
     }
 }
 
+/// A program that is started more often than this is told, runs a day: every 5 s.
+const OFTEN: f64 = 17_280.0;
+
 impl Checked {
+    /// What is doubtful about the schedules, for a person who asks.
+    pub fn advice(&self, now: Now) -> Vec<Problem> {
+        self.config.collectors.iter().flat_map(|collector| self.advice_on(collector, now)).collect()
+    }
+
+    fn advice_on(&self, collector: &Collector, now: Now) -> Vec<Problem> {
+        let mut found = collector.schedule.advice(now);
+        let often = collector.schedule.runs_per_day(now);
+        if matches!(collector.what, What::Exec(_)) && often > OFTEN {
+            let message = format!("it starts a program {often:.0} times a day");
+            let hint = "a program that starts costs more than what it measures: run it less often, or let it print several records".to_owned();
+            found.push(Advice { message, hint });
+        }
+        let key = |key: &str| format!("collector.{}.{key}", collector.name);
+        let path = if matches!(collector.schedule, Schedule::Cron(..)) { key("cron") } else { key("every") };
+        let origin = self.origin_of(&path);
+        found.into_iter().map(|a| Problem::warning(&origin, format!("{path}: {}", a.message)).hint(a.hint)).collect()
+    }
+
     /// TOML with the origin of each value in a comment. Secrets are not in it: they are never values.
     pub fn effective(&self) -> String {
         let mut text = String::new();
@@ -128,7 +151,8 @@ impl Checked {
 
 /// `collector.cpu.params.top` is key `params.top` of section `collector.cpu`.
 fn split(path: &str) -> (&str, &str) {
-    let dots = if path.starts_with("collector.") { 1 } else { 0 };
+    let repeated = REPEATED.iter().any(|section| path.strip_prefix(section).is_some_and(|rest| rest.starts_with('.')));
+    let dots = usize::from(repeated);
     match path.match_indices('.').nth(dots) {
         Some((at, _)) => (&path[..at], &path[at + 1..]),
         None => ("", path),
@@ -137,8 +161,8 @@ fn split(path: &str) -> (&str, &str) {
 
 fn header(section: &str, first: bool) -> String {
     let blank = if first { "" } else { "\n" };
-    match section.strip_prefix("collector.") {
-        Some(name) => format!("{blank}[[collector]]\nname = {}\n", super::reader::quote(name)),
+    match section.split_once('.') {
+        Some((repeated, name)) => format!("{blank}[[{repeated}]]\nname = {}\n", super::reader::quote(name)),
         None => format!("{blank}[{section}]\n"),
     }
 }

@@ -109,8 +109,16 @@ fn read_bounded(path: &Path, max: u64) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
+/// A file of lines, `None` if it is absent and nobody named it.
+pub(super) fn read_lines(path: &Path, required: bool) -> Result<Option<Vec<u8>>, String> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => Ok(None),
+        _ => read_bounded(path, MAX_FILE).map(Some),
+    }
+}
+
 /// Whoever may write a configuration decides what the agent executes.
-fn warn_world_writable(path: &Path, file: &Arc<str>, problems: &mut Vec<Problem>) {
+pub(super) fn warn_world_writable(path: &Path, file: &Arc<str>, problems: &mut Vec<Problem>) {
     if mode(path).is_some_and(|mode| mode & 0o002 != 0) {
         let origin = Origin::File { file: file.clone(), line: 1, column: 1 };
         let hint = format!("chmod o-w {}", path.display());

@@ -1,6 +1,6 @@
 //! Untyped configuration: values that know where they came from, and how files and environment merge into one table.
 //!
-//! Later sources win value by value; `[[collector]]` entries add up; other lists are replaced whole.
+//! Later sources win value by value; entries in double brackets add up; other lists are replaced whole.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::keys::REPEATED;
 use super::problem::{Origin, Problem, reading_order};
 
 /// Deeper nesting than this means nothing here.
@@ -61,7 +62,7 @@ impl Table {
             };
             match (&mut old.data, node.data) {
                 (Data::Table(old), Data::Table(new)) => old.merge(new),
-                (Data::List(old), Data::List(new)) if name == "collector" => old.extend(new),
+                (Data::List(old), Data::List(new)) if REPEATED.contains(&&*name) => old.extend(new),
                 (_, data) => *old = Node { data, origin: node.origin },
             }
         }
@@ -159,9 +160,10 @@ pub(super) fn from_env(env: &[(String, String)]) -> (Table, Vec<Problem>) {
             problems.push(Problem::error(&origin, "does not name one section and one key").hint(hint));
             continue;
         };
-        if section == "collector" {
-            let hint = "put [[collector]] entries into a file in conf.d";
-            problems.push(Problem::error(&origin, "collectors cannot be set by environment variables").hint(hint));
+        if REPEATED.contains(&section.as_str()) {
+            let hint = format!("put [[{section}]] entries into a file in conf.d");
+            problems
+                .push(Problem::error(&origin, format!("{section}s cannot be set by environment variables")).hint(hint));
             continue;
         }
         let node = Node { data: Data::Str(value.clone()), origin: origin.clone() };

@@ -100,6 +100,33 @@ impl Cron {
         (local < skipped.end).then_some(local - segment.before)
     }
 
+    /// The changes of the zone's clock within `span` seconds that leave out a time of the expression (`false`), or let one
+    /// happen twice (`true`), as the instants of the changes.
+    pub(super) fn changes_met(&self, from: i64, span: i64, zone: &Zone) -> Vec<(i64, bool)> {
+        let mut met = Vec::new();
+        if self.follows_clock() {
+            return met;
+        }
+        let mut at = from;
+        while let Some(end) = zone.segment(at).end.filter(|end| end - from < span) {
+            let segment = zone.segment(end);
+            let (skipped, repeated) = (segment.skipped(), segment.repeated());
+            let exists = repeated.is_some();
+            if let Some(times) = skipped.or(repeated)
+                && self.first_at_or_after(times.start).is_some_and(|local| local < times.end)
+            {
+                met.push((end, exists));
+            }
+            at = end;
+        }
+        met
+    }
+
+    /// Its fields as written, in upper case.
+    pub(super) fn fields(&self) -> Vec<&str> {
+        self.text.split(' ').collect()
+    }
+
     fn follows_clock(&self) -> bool {
         self.hours == ALL_HOURS
     }

@@ -83,11 +83,14 @@ impl Field {
     }
 
     fn step(&self, whole: &str, text: &str) -> Result<u32, ScheduleError> {
-        let size = self.max - self.min + 1;
+        // As in Quartz: up to 59, 23, 31, 12, 7.
         match text.parse::<u32>() {
             Ok(0) => Err(self.error(whole, "a step of 0 never moves")),
-            Ok(step) if step <= size => Ok(step),
-            Ok(step) => Err(self.error(whole, format!("a step of {step} is longer than the field ({size})"))),
+            Ok(step) if step <= self.max => Ok(step),
+            Ok(step) => {
+                let longest = self.max;
+                Err(self.error(whole, format!("a step of {step} is longer than the field: at most {longest}")))
+            }
             Err(_) => Err(self.error(whole, format!("{text:?} is no step"))),
         }
     }

@@ -3,6 +3,8 @@
 //! Owns the expression parser, the calendar arithmetic, the zone rules and the pure [`Scheduler`] that turns a
 //! clock reading into due runs and an account of missed ones. Never reads a clock, never sleeps, never runs anything.
 
+mod advice;
+mod blackout;
 mod cron;
 mod days;
 mod error;
@@ -16,6 +18,8 @@ mod tests;
 use std::fmt;
 use std::time::Duration;
 
+pub use advice::Advice;
+pub use blackout::Blackout;
 pub use cron::Cron;
 pub use error::ScheduleError;
 pub use scheduler::{DueRun, GRACE, Job, MAX_COUNTED, MissReason, Missed, Polled, RECHECK, Scheduler};

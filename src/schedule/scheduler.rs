@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Misfire, Schedule, Zone, next_multiple};
+use super::{Blackout, Misfire, Schedule, Zone, next_multiple};
 use crate::clock::Now;
 use crate::schedule::Cron;
 
@@ -28,6 +28,8 @@ pub struct Job {
     /// The fixed delay of this host, see [`super::jitter`].
     pub jitter: Duration,
     pub misfire: Misfire,
+    /// When it is not to run.
+    pub blackouts: Arc<[Blackout]>,
 }
 
 /// A run to be started now. It counts as running until [`Scheduler::mark_done`].
@@ -54,6 +56,8 @@ pub enum MissReason {
     ClockStep,
     /// The host was suspended.
     Suspend,
+    /// It was due in a window in which it is not to run.
+    Blackout,
 }
 
 impl MissReason {
@@ -63,6 +67,7 @@ impl MissReason {
             Self::Late => "late",
             Self::ClockStep => "clock_step",
             Self::Suspend => "suspend",
+            Self::Blackout => "blackout",
         }
     }
 }
@@ -137,10 +142,27 @@ impl Scheduler {
                 entry.wall_went_back(since_ms);
             }
             if let Some(passed) = entry.advance(now) {
-                entry.decide(id, passed, reason, &mut polled);
+                entry.decide(id, passed, reason, now, &mut polled);
             }
         }
         polled
+    }
+
+    /// Another list of jobs. One of the same name and times goes on where it was, and a run that is going stays so; call
+    /// it right after [`Scheduler::poll`] with the same reading, so that nothing due before is passed over.
+    pub fn replace(&mut self, jobs: Vec<Job>, now: Now) {
+        let mut old = std::mem::take(&mut self.jobs);
+        let entry = |job: Job| {
+            let before = old.iter().position(|entry| entry.job.collector == job.collector);
+            match before.map(|position| old.swap_remove(position)) {
+                Some(Entry { job: was, running, next }) if was.schedule == job.schedule && was.jitter == job.jitter => {
+                    Entry { job, running, next }
+                }
+                Some(Entry { running, .. }) => Entry { next: first(&job, now), job, running },
+                None => Entry { next: first(&job, now), job, running: false },
+            }
+        };
+        self.jobs = jobs.into_iter().map(entry).collect();
     }
 
     /// When to look again, on the monotonic clock; `None` with nothing left to run.
@@ -221,7 +243,7 @@ impl Entry {
     }
 
     /// Turns passed occurrences into at most one run and the account of the rest.
-    fn decide(&mut self, job: usize, passed: Passed, reason: MissReason, polled: &mut Polled) {
+    fn decide(&mut self, job: usize, passed: Passed, reason: MissReason, now: Now, polled: &mut Polled) {
         let collector = &self.job.collector;
         let mut miss = |count, reason| {
             if count > 0 {
@@ -232,6 +254,11 @@ impl Entry {
             return miss(passed.count, reason);
         }
         miss(passed.count - 1, reason);
+        // A late run is one of now.
+        let at = if passed.misfired { now.wall_ms } else { passed.scheduled_ms };
+        if self.job.blackouts.iter().any(|blackout| blackout.covers(at)) {
+            return miss(1, MissReason::Blackout);
+        }
         if std::mem::replace(&mut self.running, true) {
             return miss(1, MissReason::Overlap);
         }

@@ -71,6 +71,13 @@ impl Zone {
         }
     }
 
+    /// The local weekday (SUN=0) and second of the day.
+    pub(super) fn local(&self, wall_ms: i64) -> Option<(u32, u32)> {
+        let local = Timestamp::from_millisecond(wall_ms).ok()?.to_zoned(self.zone.clone());
+        let second = (local.hour() as u32 * 60 + local.minute() as u32) * 60 + local.second() as u32;
+        Some((local.weekday().to_sunday_zero_offset() as u32, second))
+    }
+
     pub(super) fn segment(&self, at: i64) -> Segment {
         let after = timestamp(at + 1);
         let mut start = None;

@@ -128,6 +128,13 @@ impl Heartbeat {
         self.last.is_some() && !self.blocked && self.meta_at.is_some_and(|at| at <= now)
     }
 
+    /// It is published again, unless there is no connection: then it is at the next one.
+    pub fn meta_changed(&mut self, now: Duration) {
+        if self.due.is_some() {
+            self.meta_at.get_or_insert(now);
+        }
+    }
+
     pub fn meta_done(&mut self) {
         self.meta_at = None;
     }

@@ -106,6 +106,8 @@ pub enum Input {
         ticket: Ticket,
         outcome: Result<String, String>,
     },
+    /// Another [`Settings::meta`].
+    Meta(Vec<u8>),
     /// What other parts of the agent find wrong, one line each; replaces the former list.
     Problems(Vec<String>),
     /// Finish: no more data than what waits to go live, wait for what is in flight, say goodbye.

@@ -252,6 +252,12 @@ impl Uplink {
             }
             Input::Received(message) => self.received(message, now),
             Input::Ran { ticket, outcome } => self.answered(ticket, outcome, mono),
+            Input::Meta(meta) => {
+                if meta != self.settings.meta {
+                    Arc::make_mut(&mut self.settings).meta = meta;
+                    self.heartbeat.meta_changed(mono);
+                }
+            }
             Input::Problems(mut lines) => {
                 lines.truncate(MAX_EXTERNAL_PROBLEMS);
                 lines.iter_mut().for_each(report::shorten);

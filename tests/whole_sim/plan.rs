@@ -89,7 +89,7 @@ fn jobs(rng: &mut Rng) -> Vec<Job> {
     let job = |(name, schedule): (&str, Schedule)| {
         let cron = matches!(schedule, Schedule::Cron(..));
         let jitter = Duration::from_millis(if cron { 700 } else { 0 });
-        Job { collector: name.into(), schedule, jitter, misfire }
+        Job { collector: name.into(), schedule, jitter, misfire, blackouts: Arc::default() }
     };
     schedules.map(job).into()
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::*;
 use crate::collect::{Params, Points};
-use crate::schedule::{Job, Misfire, Schedule};
+use crate::schedule::{Blackout, Job, Misfire, Schedule, Zone};
 
 /// Long enough for the slowest machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -45,6 +45,7 @@ fn collecting(source: Source) -> Collecting {
         schedule: Schedule::every(PERIOD).unwrap(),
         jitter: Duration::ZERO,
         misfire: Misfire::Skip,
+        blackouts: [].into(),
     };
     let scheduler = Scheduler::new(vec![job], at(0));
     Collecting::new(scheduler, vec![("demo".into(), source)], HostRoot::default(), "edge-01".into(), "boot".into())
@@ -75,7 +76,7 @@ fn plant(collecting: &mut Collecting, run: impl Future<Output = Vec<Point>> + Se
     assert!(collecting.scheduler.mark_running(0));
     let context = collecting.context(&at(10));
     let task = collecting.scripts.spawn(run);
-    collecting.running.insert(task.id(), Running { job: 0, started: at(10), context });
+    collecting.running.insert(task.id(), Running { collector: "demo".into(), started: at(10), context });
 }
 
 /// `what` may take a while: bounded by [`PATIENCE`].
@@ -197,7 +198,7 @@ fn a_script_that_runs_at_the_stop_is_killed_and_recorded() {
 fn a_script_that_ended_just_before_the_stop_is_recorded_as_it_ended() {
     block_on(async {
         let mut collecting = collecting(script(":"));
-        let point = Point { error: None, ..collecting.err_point(0, &at(10), RunError::new(ErrorKind::Exit, "")) };
+        let point = Point { error: None, ..err_point("demo", &at(10), RunError::new(ErrorKind::Exit, "")) };
         plant(&mut collecting, async move { vec![point] });
         tokio::task::yield_now().await;
         let runs = collecting.stop(&at(12));
@@ -253,4 +254,65 @@ fn read_pid(path: &Path) -> Option<rustix::process::Pid> {
 fn gone(pid: rustix::process::Pid) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
     stat.is_empty() || stat.contains(") Z ")
+}
+
+/// Every run is accounted for at once, and one record tells of the whole window.
+#[test]
+fn a_blackout_is_counted_by_run_and_recorded_once() {
+    let built = (FLEETING.build)(&Params::default()).unwrap();
+    let mut collecting = collecting(Source::Builtin { spec: &FLEETING, collector: built });
+    // at(15) to at(55), as seconds of the UTC day.
+    let from = (at(15).wall_ms / 1000 % 86_400) as u32;
+    let window = Blackout::daily(Blackout::ALL_DAYS, from, from + 40, Zone::utc());
+    let job = Job {
+        collector: "demo".into(),
+        schedule: Schedule::every(PERIOD).unwrap(),
+        jitter: Duration::ZERO,
+        misfire: Misfire::Skip,
+        blackouts: [window].into(),
+    };
+    assert!(collecting.replace(vec![job], vec![("demo".into(), None)], &at(0)).is_empty());
+    let figures = AgentFigures::default();
+    assert_eq!(collecting.poll(&at(10), &figures).len(), 1, "before it");
+    for second in [20, 30, 40, 50] {
+        assert!(collecting.poll(&at(second), &figures).is_empty(), "at {second}");
+    }
+    assert_eq!((account(&collecting).missed, account(&collecting).runs), (4, 1));
+    let after = collecting.poll(&at(60), &figures);
+    let (kind, message) = error(&after[0]);
+    assert_eq!((kind, message), (ErrorKind::Skipped, "4 due run(s) of demo did not happen: blackout"));
+    assert_eq!(after[0].points[0].fields["count"], Value::uint(4));
+    assert_eq!((account(&collecting).missed, account(&collecting).runs), (4, 2), "due: six");
+    assert!(collecting.stop(&at(61)).is_empty(), "told already");
+}
+
+#[test]
+fn what_is_unchanged_by_a_reload_goes_on_and_the_rest_begins_anew() {
+    let mut collecting = collecting(Source::Script(Arc::new(exec::Script::new(["/bin/true"]))));
+    let job = |name: &str, seconds: u64| Job {
+        collector: name.into(),
+        schedule: Schedule::every(Duration::from_secs(seconds)).unwrap(),
+        jitter: Duration::ZERO,
+        misfire: Misfire::Skip,
+        blackouts: [].into(),
+    };
+    let script = || Source::Script(Arc::new(exec::Script::new(["/bin/true"])));
+    block_on(async {
+        plant(&mut collecting, std::future::pending());
+        // Another collector takes the first place, and the one that runs keeps its time and its run.
+        let plan = vec![("new".into(), Some(script())), ("demo".into(), None)];
+        collecting.replace(vec![job("new", 20), job("demo", 10)], plan, &at(5));
+        assert!(collecting.scheduler.is_running(1) && !collecting.scheduler.is_running(0));
+        let missed = collecting.poll(&at(10), &AgentFigures::default());
+        assert_eq!(error(&missed[0]).1, "1 due run(s) of demo did not happen: overlap");
+        // It is withdrawn while it runs, and comes back: still one run at a time.
+        collecting.replace(vec![job("new", 20)], vec![("new".into(), None)], &at(11));
+        let plan = vec![("demo".into(), Some(script())), ("new".into(), None)];
+        collecting.replace(vec![job("demo", 10), job("new", 20)], plan, &at(12));
+        assert!(collecting.scheduler.is_running(0), "its first run is still going");
+        assert_eq!(collecting.total().missed, 1);
+        let ended = collecting.stop(&at(13));
+        assert_eq!((ended.len(), &*ended[0].collector), (1, "demo"));
+        assert_eq!((collecting.total().runs, collecting.total().failed), (1, 1));
+    });
 }

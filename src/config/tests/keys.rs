@@ -46,7 +46,7 @@ fn reference_parses_and_means_the_defaults() {
 /// Each example, uncommented on its own, is accepted (files that it names may be missing).
 #[test]
 fn examples_of_the_reference_are_good() {
-    for section in SECTIONS.iter().filter(|section| section.name != keys::COLLECTOR) {
+    for section in SECTIONS.iter().filter(|section| !keys::REPEATED.contains(&section.name)) {
         for key in section.keys.iter().filter(|key| !key.example.is_empty()) {
             let mut text = format!("[{}]\n{} = {}\n", section.name, key.name, key.example);
             if section.name != "broker" {
@@ -101,7 +101,19 @@ fn every_key_refuses_values_of_every_other_kind() {
             if fits(key.kind, literal) {
                 continue;
             }
-            let text = if section.name == keys::COLLECTOR {
+            let text = if section.name == keys::BLACKOUT {
+                let name = if key.name == "name" { "" } else { "name = \"night\"\n" };
+                // The other half of a window.
+                let pair = match key.name {
+                    "from" => "to = \"06:00\"\n",
+                    "to" | "days" => "from = \"22:00\"\n",
+                    "cron" => "lasts = \"2h\"\n",
+                    "lasts" => "cron = \"0 0 2 * * ?\"\n",
+                    _ => "from = \"22:00\"\nto = \"06:00\"\n",
+                };
+                let rest = if key.name == "days" { "to = \"06:00\"\n" } else { "" };
+                format!("[[blackout]]\n{} = {literal}\n{name}{pair}{rest}{BROKER}", key.name)
+            } else if section.name == keys::COLLECTOR {
                 let name = if key.name == "name" { "" } else { "name = \"cpu\"\n" };
                 format!("[[collector]]\n{} = {literal}\n{name}{BROKER}", key.name)
             } else if section.name == "broker" {
@@ -134,6 +146,9 @@ fn misspelled_keys_are_refused_with_the_right_one() {
             let wrong = format!("{}{}", &key.name[..1], &key.name[2..]);
             let text = match section.name {
                 keys::COLLECTOR => format!("[[collector]]\n{wrong} = 1\nname = \"cpu\"\n{BROKER}"),
+                keys::BLACKOUT => {
+                    format!("[[blackout]]\n{wrong} = 1\nname = \"x\"\nfrom = \"22:00\"\nto = \"06:00\"\n{BROKER}")
+                }
                 "broker" => format!("[broker]\n{wrong} = 1\nurl = \"mqtts://b\"\n"),
                 name => format!("[{name}]\n{wrong} = 1\n{BROKER}"),
             };

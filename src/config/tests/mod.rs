@@ -1,9 +1,11 @@
 //! Tests of the configuration: every kind of bad input has a place, a reason and a hint; nothing read is ever half used.
 
+mod blackouts;
 mod broker;
 mod collectors;
 mod keys;
 mod report;
+mod sides;
 mod sources;
 
 use std::path::Path;

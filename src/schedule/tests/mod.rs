@@ -1,6 +1,7 @@
 //! Tests of the schedule: tables of Quartz's documented semantics, zones with jumping clocks, and simulated days.
 
 mod cron;
+mod quartz;
 mod scheduler;
 mod simulation;
 mod zones;

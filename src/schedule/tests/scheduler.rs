@@ -10,12 +10,12 @@ const DAILY: &str = "0 0 3 * * ?";
 
 fn cron(expression: &str, misfire: Misfire) -> Job {
     let schedule = Schedule::cron(expression, Zone::utc()).unwrap();
-    Job { collector: Arc::from("c"), schedule, jitter: Duration::ZERO, misfire }
+    Job { collector: Arc::from("c"), schedule, jitter: Duration::ZERO, misfire, blackouts: [].into() }
 }
 
 fn every(seconds: u64) -> Job {
     let schedule = Schedule::every(Duration::from_secs(seconds)).unwrap();
-    Job { collector: Arc::from("e"), schedule, jitter: Duration::ZERO, misfire: Misfire::Skip }
+    Job { collector: Arc::from("e"), schedule, jitter: Duration::ZERO, misfire: Misfire::Skip, blackouts: [].into() }
 }
 
 /// A host's clocks, moved by hand.

@@ -87,6 +87,7 @@ fn simulate(seed: u64, backward_allowed: bool) -> (Vec<Job>, BTreeMap<usize, Acc
             schedule: Schedule::cron(expression, zone("Europe/Berlin")).unwrap(),
             jitter: Duration::from_millis(world.random.below(20_000)),
             misfire: if world.random.below(2) == 0 { Misfire::Skip } else { Misfire::Once },
+            blackouts: [].into(),
         })
         .collect();
     let mut scheduler = Scheduler::new(jobs.clone(), start);
