@@ -74,7 +74,7 @@ pub(super) fn check(section: Section, lines: Lines<'_>, reader: &mut Reader<'_>)
 
 fn read_section(mut section: Section, lines: Lines<'_>, reader: &mut Reader<'_>) -> Option<Sides> {
     let beside = match lines {
-        Lines::Beside(folder) => folder.map(|folder| std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned())),
+        Lines::Beside(folder) => folder.map(whole),
         Lines::Unread => None,
     };
     let vendor = side("default", ["default_lines", "default_dir"], None, &mut section, reader);
@@ -89,6 +89,12 @@ fn read_section(mut section: Section, lines: Lines<'_>, reader: &mut Reader<'_>)
     }
     let zone = Node { data: Data::Str(zone), origin };
     matches!(lines, Lines::Beside(_)).then_some(Sides { vendor, user, zone })
+}
+
+/// `holdover.toml` is in the folder `` of the working directory.
+fn whole(folder: &Path) -> PathBuf {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned())
 }
 
 fn side(

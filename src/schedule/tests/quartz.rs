@@ -8,13 +8,15 @@ use crate::schedule::{Cron, ScheduleError, Zone};
 
 /// Made by tests/tools/quartz/run.sh, which sets the variable to try others.
 fn vectors() -> String {
-    let path = std::env::var_os("HOLDOVER_QUARTZ_VECTORS").map_or_else(
+    let path = std::env::var_os(OTHER).map_or_else(
         || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/quartz/vectors.tsv")),
         PathBuf::from,
     );
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
+/// Another vector file.
+const OTHER: &str = "HOLDOVER_QUARTZ_VECTORS";
 const GUESSES: &str = "undocumented, Quartz guesses";
 const CLASSES: usize = 5;
 
@@ -165,9 +167,11 @@ fn quartz_itself_agrees_but_for_the_classes_that_are_explained() {
         unexplained[..unexplained.len().min(20)].join("\n")
     );
     println!("{all} cases; differences: {counts:?}");
-    assert!(all >= 10_000, "the vector file is short: {all}");
-    // Every class is met, and what Quartz documents is hardly ever among them.
-    assert_eq!(counts.len(), CLASSES, "{counts:?}");
+    if std::env::var_os(OTHER).is_none() {
+        assert!(all >= 10_000, "the vector file is short: {all}");
+        assert_eq!(counts.len(), CLASSES, "every class is met: {counts:?}");
+    }
+    // What Quartz documents is hardly ever among them.
     let documented: usize = counts.iter().filter(|(class, _)| **class != GUESSES).map(|(_, count)| count).sum();
     assert!(documented * 50 < all, "{counts:?}");
 }
