@@ -22,7 +22,7 @@ const LAST_LOOK: Duration = Duration::from_millis(100);
 /// After the script has ended, how long what it started may take to end by itself.
 const LINGER: Duration = Duration::from_millis(100);
 /// How long to try to end everything.
-const KILLING: Duration = Duration::from_secs(2);
+const KILLING: Duration = Duration::from_secs(8);
 /// More processes than any script has.
 const MANY: usize = 4096;
 const FEW: usize = 64;
