@@ -65,10 +65,15 @@ impl Watch<'_> {
         let pid = Pid::from_child(&self.child);
         let stopped = self.watch(pid);
         let mut status = self.child.try_wait().ok().flatten();
-        if let Stopped::Ended = stopped {
+        let over = match stopped {
+            Stopped::Over(over) => Some(over),
+            // What it was refused it may not have outlived: what it has left behind tells.
+            Stopped::Ended => self.look(pid),
+            Stopped::Asked => None,
+        };
+        if matches!(stopped, Stopped::Ended) && over.is_none() {
             self.linger();
         }
-        let over = if let Stopped::Over(over) = stopped { Some(over) } else { None };
         let left = self.end_all(pid, &mut status);
         self.outcome(status, over, left)
     }
