@@ -41,9 +41,9 @@ impl Confined {
         check_owner.then(|| distrusted(program, user.as_deref())).flatten()
     }
 
-    pub fn exec(self, argv: Vec<String>, format: Format, max_output: u64) -> Option<Exec> {
+    pub fn exec(self, argv: Vec<String>, format: Format, max_output: u64) -> Exec {
         let Self { limits, confinement, env, dir, usage } = self;
-        Some(Exec { argv, format, max_output, limits, confinement, env, dir, usage })
+        Exec { argv, format, max_output, limits, confinement, env, dir, usage }
     }
 }
 

@@ -128,7 +128,7 @@ fn check_exec(section: &mut Section, reader: &mut Reader<'_>) -> Option<Exec> {
     };
     if !program.contains('/') {
         warn_not_found(&path, program, reader);
-        return confined?.exec(argv, format, max_output?);
+        return Some(confined?.exec(argv, format, max_output?));
     }
     if !Path::new(program).is_absolute() {
         // Collectors come from files only, so that "beside the file" has a meaning.
@@ -141,7 +141,7 @@ fn check_exec(section: &mut Section, reader: &mut Reader<'_>) -> Option<Exec> {
         Some(why) => reader.warn(&path, why, "runs will be recorded as errors until then; see check_owner"),
         None => warn_program(&path, Path::new(program), reader),
     }
-    confined.exec(argv, format, max_output?)
+    Some(confined.exec(argv, format, max_output?))
 }
 
 /// A program may arrive later, by a package or a mount: its absence is no reason not to collect the rest.

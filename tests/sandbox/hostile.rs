@@ -81,9 +81,10 @@ const HOSTILE: &[Hostile] = &[
     )
     .keeps(1),
     hostile("parricide", "setsid sleep MARK & kill -KILL $PPID; sleep MARK", "signal", "watches over it was killed"),
+    // Its minder is ready for it once it has taken precedence; before that, any signal is as good as SIGKILL.
     hostile(
         "rebel",
-        "until grep -q 'SigBlk:.*[1-9a-f]' /proc/$PPID/status; do :; done; \
+        "until [ \"$(cut -d' ' -f19 /proc/$PPID/stat)\" = -10 ]; do :; done; \
          for s in HUP INT QUIT TERM USR1 PIPE ALRM CHLD; do kill -$s $PPID; done; sleep 0.2; echo 'a x=1'",
         "",
         "",

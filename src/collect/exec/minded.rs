@@ -21,8 +21,8 @@ use super::process::{DRAIN, End, Finished, directory};
 use super::{Script, cgroup, explain, orphans};
 use crate::record::{ErrorKind, RunError};
 
-/// After the order to kill everything, how long the minder may take: it tries for two seconds.
-const KILLING: Duration = Duration::from_secs(4);
+/// After the order to kill everything, how long the minder may take: it tries for eight seconds.
+const KILLING: Duration = Duration::from_secs(10);
 /// Between two attempts to remove a group whose processes are dying.
 const DYING: Duration = Duration::from_millis(10);
 /// What a list of processes shows.

@@ -9,7 +9,6 @@ use crate::collect::text::{uint, words};
 pub(super) struct Process {
     pub pid: i32,
     pub parent: i32,
-    pub group: i32,
     /// Ended, and not yet reaped by its parent.
     pub zombie: bool,
     /// CPU time of itself and of its children that ended and were waited for, in seconds.
@@ -66,10 +65,9 @@ fn parse(pid: i32, stat: &[u8]) -> Option<Process> {
     let end = stat.iter().rposition(|&b| b == b')')?;
     let columns: Vec<&[u8]> = words(&stat[end + 1..]).take(15).collect();
     let parent = i32::try_from(uint(columns.get(1)?)?).ok()?;
-    let group = i32::try_from(uint(columns.get(2)?)?).ok()?;
     let ticks: u64 = columns.get(11..15)?.iter().filter_map(|word| uint(word)).sum();
     let zombie = matches!(columns.first(), Some(&(b"Z" | b"X")));
-    Some(Process { pid, parent, group, zombie, cpu: ticks as f64 / TICKS_PER_SECOND })
+    Some(Process { pid, parent, zombie, cpu: ticks as f64 / TICKS_PER_SECOND })
 }
 
 /// Memory that is the process's alone, in bytes: what it shares with others (code, files) is not counted.
@@ -117,7 +115,7 @@ mod tests {
     fn a_name_may_hold_anything() {
         let stat = b"7 (a) Z 9 (\n) S 3 6 7 0 -1 0 0 0 0 0 100 20 3 4 20 0 1 0";
         let process = parse(7, stat).unwrap();
-        assert_eq!((process.parent, process.group, process.zombie, process.cpu), (3, 6, false, 1.27));
+        assert_eq!((process.parent, process.zombie, process.cpu), (3, false, 1.27));
         assert!(parse(7, b"7 (x) Z 3 7 7 0 -1 0 0 0 0 0 1 0 0 0").unwrap().zombie);
         for bad in [&b""[..], b"7 (x", b"7 (x)", b"7 (x) S", b"7 (x) S x 1 1"] {
             assert_eq!(parse(7, bad), None);

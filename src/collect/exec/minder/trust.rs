@@ -4,7 +4,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::Metadata;
 use std::io::{self, Read};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -115,7 +115,7 @@ fn interpreter(file: &Path) -> Result<Option<PathBuf>, Distrust> {
 fn named(start: &[u8]) -> Option<PathBuf> {
     let line = start.strip_prefix(b"#!")?.split(|&b| b == b'\n').next()?;
     let word = line.split(|b| *b == b' ' || *b == b'\t').find(|word| !word.is_empty())?;
-    let path = PathBuf::from(OsString::from_vec(OsStr::from_bytes(word).as_bytes().to_vec()));
+    let path = PathBuf::from(OsStr::from_bytes(word));
     path.is_absolute().then_some(path)
 }
 

@@ -22,7 +22,7 @@ const LAST_LOOK: Duration = Duration::from_millis(100);
 /// After the script has ended, how long what it started may take to end by itself.
 const LINGER: Duration = Duration::from_millis(100);
 /// How long to try to end everything.
-const KILLING: Duration = Duration::from_secs(2);
+const KILLING: Duration = Duration::from_secs(8);
 /// More processes than any script has.
 const MANY: usize = 4096;
 const FEW: usize = 64;
@@ -65,10 +65,15 @@ impl Watch<'_> {
         let pid = Pid::from_child(&self.child);
         let stopped = self.watch(pid);
         let mut status = self.child.try_wait().ok().flatten();
-        if let Stopped::Ended = stopped {
+        let over = match stopped {
+            Stopped::Over(over) => Some(over),
+            // What it was refused it may not have outlived: what it has left behind tells.
+            Stopped::Ended => self.look(pid),
+            Stopped::Asked => None,
+        };
+        if matches!(stopped, Stopped::Ended) && over.is_none() {
             self.linger();
         }
-        let over = if let Stopped::Over(over) = stopped { Some(over) } else { None };
         let left = self.end_all(pid, &mut status);
         self.outcome(status, over, left)
     }
