@@ -522,7 +522,16 @@ fn test_collector_runs_one_and_judges_it() {
     );
     let good = desk.say(&["test-collector", "good"]);
     assert_eq!(good.code, 0, "{}", good.err);
-    for words in ["/bin/echo backup age=3600i  # ", "\"age\":3600", "1, 0 of them err", " s of 5.000 s"] {
+    for words in [
+        "/bin/echo backup age=3600i  # ",
+        "\"age\":3600",
+        "1, 0 of them err",
+        " s of 5.000 s",
+        "\nmemory    ",
+        " of 256.0 MiB",
+        "\nprocesses 1 of 64\n",
+        "\noutput    17 B of 256.0 KiB",
+    ] {
         assert!(good.out.contains(words), "{words:?} is not in:\n{}", good.out);
     }
     let slow = desk.say(&["test-collector", "slow"]);
@@ -530,6 +539,7 @@ fn test_collector_runs_one_and_judges_it() {
     let json = desk.say(&["test-collector", "slow", "--json"]).json();
     assert_eq!((json["failed"].as_u64(), json["timeout_ms"].as_u64()), (Some(1), Some(300)), "{json}");
     assert!(json["took_ms"].as_u64() >= Some(300), "{json}");
+    assert!(json["used"]["run_duration"].as_f64() >= Some(0.3), "{json}");
     let builtin = desk.say(&["test-collector", "cpu", "--json"]).json();
     assert!(builtin["records"][0]["fields"]["utilization"].is_number(), "ratios need two passes: {builtin}");
     let unknown = desk.say(&["test-collector", "goood"]);

@@ -1,20 +1,24 @@
 //! `holdover test-collector NAME`: one run, in the sandbox that the agent uses, and a judgement of it for a person.
 
 use std::io::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Value as Json, json};
 
 use super::args::TestCollectorArgs;
 use super::exit::{Exit, Failure};
 use super::{load, once, output};
-use crate::agent;
-use crate::config::{Checked, Collector, What};
-use crate::record::Point;
+use crate::agent::{self, Source};
+use crate::collect::exec;
+use crate::config::{Checked, Collector, Exec, What};
+use crate::record::{Fields, Point};
 
 /// What one run was, beside its records.
 struct Outcome {
     points: Vec<Point>,
+    /// What a script's run used, as far as it could be measured.
+    used: Fields,
     took: Duration,
     /// Of the records, encoded.
     bytes: usize,
@@ -25,11 +29,15 @@ pub fn run(args: &TestCollectorArgs) -> Result<Exit, Failure> {
     let collector = find(&checked, &args.collector)?;
     let root = load::root(&checked.config);
     let identity = agent::identify(&checked.config, &root);
-    let source = agent::source(collector, agent::script_groups(&checked.config).as_deref())
+    let mut source = agent::source(collector, agent::script_groups(&checked.config).as_deref())
         .map_err(|error| Failure::config(error.to_string()))?;
-    let (points, took) = once::one(source, &identity.host.id, &collector.name, &root)?;
+    if let Source::Script(script) = &mut source {
+        Arc::make_mut(script).usage = true;
+    }
+    let (mut points, took) = once::one(source, &identity.host.id, &collector.name, &root)?;
+    let used = used(&mut points, collector);
     let bytes = once::encoded(&points);
-    let outcome = Outcome { points, took, bytes };
+    let outcome = Outcome { points, used, took, bytes };
     let failed = outcome.points.iter().any(|point| point.error.is_some());
     let mut out = output::stdout();
     if args.json {
@@ -39,6 +47,19 @@ pub fn run(args: &TestCollectorArgs) -> Result<Exit, Failure> {
     }
     out.flush()?;
     Ok(if failed { Exit::Failed } else { Exit::Ok })
+}
+
+/// Takes the account of a script's run from its records, where it is not one that is wanted at every run.
+fn used(points: &mut Vec<Point>, collector: &Collector) -> Fields {
+    let wanted = matches!(&collector.what, What::Exec(exec) if exec.usage);
+    match points.last() {
+        Some(last) if last.name == exec::RUN => {
+            let fields = last.fields.clone();
+            points.truncate(points.len() - usize::from(!wanted));
+            fields
+        }
+        _ => Fields::default(),
+    }
 }
 
 fn find<'c>(checked: &'c Checked, name: &str) -> Result<&'c Collector, Failure> {
@@ -71,7 +92,7 @@ fn print(out: &mut impl Write, checked: &Checked, collector: &Collector, outcome
     )?;
     line(out, "time", format!("{:.3} s of {:.3} s", outcome.took.as_secs_f64(), collector.timeout.as_secs_f64()))?;
     if let What::Exec(exec) = &collector.what {
-        line(out, "output", format!("at most {} may be printed", output::bytes(exec.max_output)))?;
+        budgets(out, exec, &outcome.used)?;
     }
     for error in outcome.points.iter().filter_map(|point| point.error.as_ref()) {
         let kind = serde_json::to_value(error.kind).ok().and_then(|kind| kind.as_str().map(str::to_owned));
@@ -83,14 +104,34 @@ fn print(out: &mut impl Write, checked: &Checked, collector: &Collector, outcome
     Ok(())
 }
 
-fn document(collector: &Collector, outcome: &Outcome) -> Value {
-    let records: Vec<Value> = outcome.points.iter().map(|point| once::line(point.clone(), &collector.name)).collect();
+/// What was used of each budget, a line each.
+fn budgets(out: &mut dyn Write, exec: &Exec, used: &Fields) -> Result<(), Failure> {
+    let no_limit = || "no limit".to_owned();
+    let of = |key: &str, shown: &dyn Fn(&Json) -> String| {
+        used.get(key).map_or_else(|| "not measured".to_owned(), |value| shown(&json!(value)))
+    };
+    let seconds = |value: &Json| format!("{:.3} s", value.as_f64().unwrap_or_default());
+    let bytes = |value: &Json| output::bytes(value.as_u64().unwrap_or_default());
+    let limits = &exec.limits;
+    let cpu = limits.cpu.map_or_else(no_limit, |cpu| format!("{:.3} s", cpu.as_secs_f64()));
+    let memory = limits.memory.map_or_else(no_limit, output::bytes);
+    let processes = limits.processes.map_or_else(no_limit, |most| most.to_string());
+    writeln!(out, "{:<10}{} of {cpu}", "cpu", of("run_cpu_time", &seconds))?;
+    writeln!(out, "{:<10}{} of {memory}", "memory", of("run_memory_peak", &bytes))?;
+    writeln!(out, "{:<10}{} of {processes}", "processes", of("run_processes_peak", &Json::to_string))?;
+    writeln!(out, "{:<10}{} of {}", "output", of("run_output", &bytes), output::bytes(exec.max_output))?;
+    Ok(())
+}
+
+fn document(collector: &Collector, outcome: &Outcome) -> Json {
+    let records: Vec<Json> = outcome.points.iter().map(|point| once::line(point.clone(), &collector.name)).collect();
     json!({
         "collector": &*collector.name,
         "schedule": collector.schedule.to_string(),
         "records": records,
         "failed": outcome.points.iter().filter(|point| point.error.is_some()).count(),
         "bytes": outcome.bytes,
+        "used": outcome.used,
         "took_ms": outcome.took.as_millis() as u64,
         "timeout_ms": collector.timeout.as_millis() as u64,
     })

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::record::{Fields, Point, Value};
 
 /// The record of what a run used, where a collector asks for it.
-const RUN: &str = "holdover.collector.run";
+pub const RUN: &str = "holdover.collector.run";
 
 /// The budgets of a run beside its time and its output; `None` is no limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -33,7 +33,7 @@ mod tree;
 
 pub use account::find as find_account;
 pub use confinement::{Confinement, Ionice};
-pub use limits::Limits;
+pub use limits::{Limits, RUN};
 #[cfg(target_os = "linux")]
 pub use minder::{distrusted, entry, start_as};
 
