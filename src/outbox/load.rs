@@ -25,7 +25,10 @@ impl Outbox {
     /// missing or damaged is declared lost and reported.
     pub fn load(&mut self, epoch: u64, range: RangeInclusive<u64>, max_bytes: usize, now: Now) -> Loaded {
         let mut loaded = Loaded::default();
-        let Some(at) = self.epochs.iter().position(|e| e.id == epoch) else { return loaded };
+        let Some(at) = self.epochs.iter().position(|e| e.id == epoch) else {
+            loaded.losses.extend(self.declare_forgotten(epoch, range));
+            return loaded;
+        };
         let to = (*range.end()).min(self.epochs[at].next - 1);
         let first = (*range.start()).max(1);
         let mut from = first;
@@ -68,6 +71,17 @@ impl Outbox {
             loaded.losses.push(loss);
             self.unsaved = true;
         }
+    }
+
+    /// Of an epoch that was forgotten because nothing was left of it, every seq was settled, or lost and told. Whoever asks
+    /// again (a hub that was set back, say) is told that it is gone, for whichever reason: the account went with the epoch.
+    fn declare_forgotten(&mut self, epoch: u64, range: RangeInclusive<u64>) -> Option<Loss> {
+        let (from, to) = ((*range.start()).max(1), *range.end());
+        let count = (from <= to).then(|| to - from + 1)?;
+        let loss = Loss { epoch, from, to: Some(to), count, reason: LossReason::Mixed, t0: 0, t1: 0 };
+        self.book.add(loss.clone());
+        self.unsaved = true;
+        Some(loss)
     }
 
     /// Loads from one segment, or declares a hole. Returns the seq to go on with.

@@ -69,6 +69,30 @@ fn a_confirmed_loss_is_declared_again_with_its_own_reason() {
 }
 
 #[test]
+fn what_is_asked_of_an_epoch_that_was_forgotten_is_declared_until_it_is_confirmed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut outbox, opened) = open(dir.path(), 0);
+    let old = opened.epoch;
+    outbox.append(&[run(4, 1000)], at(0)).unwrap();
+    outbox.begin_epoch(at(1));
+    outbox.settle(old, &RangeSet::from_iter([1..=4]));
+    // Its segment makes way, and with the next save nothing is left of it.
+    outbox.release_settled();
+    outbox.save(at(1)).unwrap();
+    outbox.save(at(2)).unwrap();
+    assert!(outbox.epochs().iter().all(|view| view.epoch != old), "{:?}", outbox.epochs());
+    let loaded = outbox.load(old, 2..=4, 1000, at(3));
+    let gone = Loss { epoch: old, from: 2, to: Some(4), count: 3, reason: LossReason::Mixed, t0: 0, t1: 0 };
+    assert_eq!((loaded.chunks.len(), loaded.losses), (0, vec![gone.clone()]));
+    outbox.save(at(3)).unwrap();
+    drop(outbox);
+    let (mut outbox, opened) = open(dir.path(), 4);
+    assert_eq!(opened.losses, std::slice::from_ref(&gone), "told again until it is confirmed");
+    outbox.settle_losses(&[gone]);
+    assert_eq!(outbox.losses(), []);
+}
+
+#[test]
 fn quarantined_records_are_not_handed_out_again() {
     let dir = tempfile::tempdir().unwrap();
     let (mut outbox, opened) = open(dir.path(), 0);
