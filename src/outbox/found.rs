@@ -215,6 +215,12 @@ impl Opening<'_> {
         settled.subtract(epoch.ledger.done());
         if let Some(lost) = &dropped.lost {
             settled.remove(lost.hull.clone());
+            let open: u64 = epoch.ledger.held(lost.hull.clone()).iter().map(|r| r.end() - r.start() + 1).sum();
+            if open + epoch.ledger.lost_within(lost.hull.clone()).len() < lost.count {
+                // What the state calls settled was quarantined after it was saved. A loss excuses absence only: it may name
+                // too much.
+                epoch.ledger.unsettle(lost.hull.clone());
+            }
             let times = Times { t0: lost.t0, t1: lost.t1 };
             let known = self.losses.len();
             self.lose(epoch, lost.hull.clone(), lost.reason, times, true);

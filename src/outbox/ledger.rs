@@ -68,15 +68,20 @@ impl Ledger {
     /// Of `range`, what was held or settled is quarantined; returns exactly that. Settled seqs are sent again only to
     /// somebody who lacks them: where no broker takes them they are not delivered after all, whoever's word that was.
     pub(super) fn quarantine(&mut self, range: RangeInclusive<u64>) -> RangeSet {
-        let again: RangeSet = self.settled.within(range.clone()).collect();
-        self.settled.subtract(&again);
-        self.done.subtract(&again);
+        self.unsettle(range.clone());
         let fresh = RangeSet::from_iter(self.done.missing_within(range));
         self.quarantined.union(&fresh);
         self.done.union(&fresh);
         let forgotten = self.quarantined.forget_smallest(MAX_QUARANTINED);
         self.forget(forgotten);
         fresh
+    }
+
+    /// Of `range`, what was settled is held.
+    pub(super) fn unsettle(&mut self, range: RangeInclusive<u64>) {
+        let again: RangeSet = self.settled.within(range).collect();
+        self.settled.subtract(&again);
+        self.done.subtract(&again);
     }
 
     /// Of `range`, what is quarantined is lost for good.

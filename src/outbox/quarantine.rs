@@ -208,7 +208,10 @@ impl Outbox {
         }
         self.fresh_losses.extend(found);
         let entry = &mut self.epochs[at];
-        for gone in entry.ledger.quarantine(*seqs.start()..=to).iter() {
+        let gone = entry.ledger.quarantine(*seqs.start()..=to);
+        // The state may know them as settled: until it is saved, that is not what became of them.
+        entry.saved.subtract(&gone);
+        for gone in gone.iter() {
             let (from, to) = (*gone.start(), *gone.end());
             let reason = LossReason::Quarantined;
             let loss = Loss { epoch, from, to: Some(to), count: to - from + 1, reason, t0: 0, t1: 0 };

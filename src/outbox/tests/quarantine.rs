@@ -146,3 +146,28 @@ fn values_that_made_way_for_newer_ones_are_still_listed_and_can_be_dropped() {
     assert_eq!(outbox.identity()[0].lost[&LossReason::Quarantined], without);
     sound(&outbox);
 }
+
+#[test]
+fn a_settled_value_set_aside_while_the_state_cannot_be_saved_stays_declared_when_its_segment_makes_way() {
+    let disk = crash_disk::SimDisk::new();
+    let open = |disk: &crash_disk::SimDisk, now| {
+        Outbox::open(Arc::new(disk.clone()), options(Path::new("/outbox")), at(now)).unwrap()
+    };
+    let (mut outbox, opened) = open(&disk, 0);
+    let epoch = opened.epoch;
+    let mut next = 1;
+    while outbox.current().segments.len() < 2 {
+        next = outbox.append(&[run(4, 1000)], at(0)).unwrap().next_seq;
+    }
+    outbox.settle(epoch, &RangeSet::from_iter([1..=next - 1]));
+    outbox.save(at(0)).unwrap();
+    disk.fail(0, u64::MAX, std::io::ErrorKind::Other);
+    outbox.quarantine(epoch, 5..=8, "refused", at(1)).unwrap_err();
+    disk.world().failure = None;
+    outbox.release_settled();
+    assert!(!outbox.current().segments.contains_key(&1), "it made way");
+    let (outbox, opened) = open(&disk.killed(), 2);
+    let told: Vec<_> = opened.losses.iter().map(|l| (l.from, l.to, l.count)).collect();
+    assert_eq!(told, [(5, Some(8), 4)]);
+    sound(&outbox);
+}
