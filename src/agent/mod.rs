@@ -68,8 +68,8 @@ pub struct Agent {
     identity: Identity,
     /// Runs handed to the outbox writer that it has not told to be committed.
     unstored: u64,
-    /// The outbox has done what the last flush asked for.
-    flushed: bool,
+    /// The last flush that the outbox has done.
+    flushed: u64,
 }
 
 /// Why the loop ended other than by request.
@@ -240,7 +240,7 @@ impl Agent {
                 self.opened();
                 self.delivery.handle(Input::Anchors(relay::anchors(found)), now);
             }
-            Event::Flushed => self.flushed = true,
+            Event::Flushed(number) => self.flushed = *number,
             _ => {}
         }
         if let Some(input) = relay::to_uplink(event) {
@@ -266,9 +266,9 @@ impl Agent {
         for run in self.collecting.stop(&now) {
             self.record(run);
         }
-        self.flushed = false;
-        self.outbox.flush();
-        let committed = |agent: &Self| agent.flushed || !agent.delivery.uplink().is_connected();
+        // Not one that a note asked for before.
+        let last = self.outbox.flush();
+        let committed = |agent: &Self| agent.flushed >= last || !agent.delivery.uplink().is_connected();
         let commit_by = now.mono + LAST_COMMIT.min(self.stop_timeout / 4);
         let hurried = self.wind_down(signals, commit_by, committed).await?;
         self.delivery.handle(Input::Stop, clock::now());

@@ -138,7 +138,7 @@ pub fn start(loaded: Loaded, load: Load, root: HostRoot, rng_seed: u64) -> Resul
         groups,
         identity,
         unstored: 0,
-        flushed: false,
+        flushed: 0,
     })
 }
 

@@ -51,8 +51,8 @@ pub enum Event {
     Recovered,
     /// Every 10 s.
     Stats(Stats),
-    /// What was handed over before a [`Handle::flush`] is committed, and told; or the disk refused it.
-    Flushed,
+    /// What was handed over before the [`Handle::flush`] of this number is committed, and told; or the disk refused it.
+    Flushed(u64),
     /// The directory could not be used at the start, and now can: what was found in it.
     Opened(Box<Opened>),
 }

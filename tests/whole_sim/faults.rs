@@ -30,7 +30,9 @@ impl World {
             }
             Befalls::CleanStop if !self.stopping => {
                 self.stopping = true;
-                self.agent.handle().into_iter().for_each(|handle| handle.flush());
+                if let Some(handle) = self.agent.handle() {
+                    handle.flush();
+                }
                 self.agent.machine.handle(Input::Stop, self.clock());
                 self.after(STOP, Event::Stopped(self.life));
             }

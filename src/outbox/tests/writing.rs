@@ -190,12 +190,37 @@ fn what_was_handed_over_before_a_flush_is_told_before_its_end() {
         let mut told = 0;
         let count = |event| {
             told += usize::from(matches!(event, Event::Appended { .. }));
-            matches!(event, Event::Flushed).then_some(())
+            matches!(event, Event::Flushed(_)).then_some(())
         };
         until(&mut events, count).await;
         assert_eq!(told, 5);
         assert!(handle.shutdown(events, PATIENCE).await);
     });
+}
+
+#[test]
+fn the_end_of_an_earlier_flush_is_not_taken_for_that_of_a_later_one() {
+    let disk = SimDisk::new();
+    let opening = writer::open(Arc::new(disk), options(), at(0)).unwrap();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let tell = Arc::clone(&told);
+    let (handle, mut writer) = opening.stepped(
+        WINDOW,
+        Duration::ZERO,
+        Box::new(move |event| match event {
+            Event::Appended { .. } => tell.lock().unwrap().push(None),
+            Event::Flushed(number) => tell.lock().unwrap().push(Some(number)),
+            _ => {}
+        }),
+    );
+    // As a note does, and nobody has listened to its end when the agent stops.
+    let of_a_note = handle.flush();
+    writer.step(at(1));
+    assert!(handle.append(run(1, 50), at(1).mono));
+    let last = handle.flush();
+    writer.step(at(1));
+    assert!(of_a_note < last);
+    assert_eq!(*told.lock().unwrap(), [Some(of_a_note), None, Some(last)]);
 }
 
 #[test]

@@ -48,6 +48,8 @@ pub(super) struct Inbox {
     pub(super) notes: BTreeMap<String, String>,
     pub(super) new_epoch: bool,
     pub(super) flush: bool,
+    /// Flushes asked for so far.
+    pub(super) flushes: u64,
     pub(super) stop: bool,
 }
 
@@ -156,10 +158,16 @@ impl Handle {
         self.flush();
     }
 
-    /// Commits what waits, and saves the state, now.
-    pub fn flush(&self) {
-        self.shared.inbox().flush = true;
+    /// Commits what waits, and saves the state, now. Returns its number: [`Event::Flushed`] with that or a higher one is
+    /// its end.
+    pub fn flush(&self) -> u64 {
+        let mut inbox = self.shared.inbox();
+        inbox.flush = true;
+        inbox.flushes += 1;
+        let number = inbox.flushes;
+        drop(inbox);
         self.shared.wake.notify_one();
+        number
     }
 
     /// Commits what waits, saves, closes and ends the thread. Takes the events so that the thread never waits for

@@ -62,6 +62,7 @@ pub(super) struct Work {
     notes: BTreeMap<String, String>,
     new_epoch: bool,
     flush: bool,
+    flushes: u64,
     pub(super) stop: bool,
 }
 
@@ -137,13 +138,13 @@ impl Writer {
 
     /// `now`: a reading, made anew after what may have taken long.
     pub(super) fn turn(&mut self, work: Work, now: impl Fn() -> Now) {
-        let always = work.flush || work.stop;
+        let (always, flushes) = (work.flush || work.stop, work.flushes);
         let begun = now();
         self.reopen(begun);
         self.carry_out(work, begun);
         self.maintain(now(), always);
         if always {
-            (self.tell)(Event::Flushed);
+            (self.tell)(Event::Flushed(flushes));
         }
     }
 
@@ -165,6 +166,7 @@ impl Writer {
             notes: std::mem::take(&mut inbox.notes),
             new_epoch: std::mem::take(&mut inbox.new_epoch),
             flush: std::mem::take(&mut inbox.flush),
+            flushes: inbox.flushes,
             stop: inbox.stop,
             runs: Vec::new(),
         };
