@@ -28,7 +28,16 @@ impl Now {
     pub fn boot_ms(&self) -> u64 {
         self.boot.as_millis() as u64
     }
+
+    /// Whether the wall clock has gone on, and was not set, since a point of this boot was made.
+    pub fn continues(&self, ts: i64, mono: u64) -> bool {
+        let boot_at = |wall_ms: i64, boot_ms: u64| i128::from(wall_ms) - i128::from(boot_ms);
+        boot_at(self.wall_ms, self.boot_ms()).abs_diff(boot_at(ts, mono)) < SET.as_millis()
+    }
 }
+
+/// Slewing moves a clock by less in half an hour; by more it was set.
+const SET: Duration = Duration::from_secs(1);
 
 /// Reads the clocks of this machine.
 pub fn now() -> Now {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::Uplink;
 use super::io::Action;
 use crate::clock::Now;
-use crate::record::ClockContext;
+use crate::record::{ClockContext, Record};
 use crate::wire::{Chunk, MAX_BOOT_ID};
 
 /// Of the note, in bytes: some fourteen boots; of more the oldest are forgotten.
@@ -45,7 +45,7 @@ impl Anchors {
         self.boots.iter().find(|(known, _)| **known == *boot).map(|(_, pair)| *pair)
     }
 
-    /// A record was made just now in this context; `now` is the pair of clocks. Returns the note to keep, if that is news.
+    /// A record was made in this context and by the clocks of which `now` is a pair. Returns the note to keep, if that is news.
     pub fn learn(&mut self, context: &ClockContext, now: [i64; 2]) -> Option<String> {
         let news = context.synced && is_id(&context.boot) && self.of(&context.boot).is_none();
         news.then(|| {
@@ -75,16 +75,27 @@ impl Anchors {
 }
 
 impl Uplink {
-    /// These were made just now.
+    /// These were made in this boot; the clock may have been set while they waited for the disk, and then `now` is not what
+    /// their context speaks of.
     pub(super) fn learn_anchor(&mut self, chunks: &[Chunk], now: Now) {
-        let made_now = chunks.last().filter(|chunk| chunk.context.boot == self.settings.boot);
-        let news = made_now.and_then(|chunk| self.anchors.learn(&chunk.context, now.anchor()));
+        if self.anchors.of(&self.settings.boot).is_some() {
+            return;
+        }
+        let mut ours = chunks.iter().filter(|chunk| chunk.context.boot == self.settings.boot && chunk.context.synced);
+        let news = ours.find(|chunk| is_of_clock(chunk, now)).map(|chunk| chunk.context.clone());
+        let news = news.and_then(|context| self.anchors.learn(&context, now.anchor()));
         self.keep_anchors(news);
     }
 
     pub(super) fn keep_anchors(&mut self, news: Option<String>) {
         self.out.extend(news.map(|value| Action::Note { key: Anchors::NOTE, value }));
     }
+}
+
+/// Whether the wall clock was not set since one of the records was made.
+fn is_of_clock(chunk: &Chunk, now: Now) -> bool {
+    let mut records = chunk.records().filter_map(|(_, map)| rmp_serde::from_slice::<Record>(map).ok());
+    records.any(|record| now.continues(record.ts, record.mono))
 }
 
 fn is_id(boot: &str) -> bool {

@@ -223,20 +223,33 @@ fn the_end_of_an_earlier_flush_is_not_taken_for_that_of_a_later_one() {
     assert_eq!(*told.lock().unwrap(), [Some(of_a_note), None, Some(last)]);
 }
 
+/// What a run made at `made` lets the state vouch for when it is committed at `committed`.
+fn vouched(synced: bool, made: Now, committed: Now) -> i64 {
+    let disk = SimDisk::new();
+    let opening = writer::open(Arc::new(disk.clone()), options(), made).unwrap();
+    let (handle, mut writer) = opening.stepped(WINDOW, made.mono, Box::new(|_| {}));
+    let mut run = run(2, 50);
+    run.context.synced = synced;
+    // The first has a time of its own, as a script may give.
+    for (point, ts) in run.points.iter_mut().zip([5, made.wall_ms]) {
+        (point.ts, point.mono) = (ts, made.boot_ms());
+    }
+    assert!(handle.append(run, made.mono));
+    handle.flush();
+    writer.step(committed);
+    let state::Loaded::State(saved) = state::load(&disk, Path::new("/outbox")).unwrap() else { panic!("none") };
+    saved.vouched_ms
+}
+
 #[test]
 fn a_run_under_a_synchronised_clock_vouches_for_the_time_and_no_other_does() {
-    for synced in [false, true] {
-        runtime().block_on(async {
-            let disk = SimDisk::new();
-            let (handle, mut events) = start(&disk, None);
-            let mut run = run(1, 50);
-            run.context.synced = synced;
-            store(&handle, run);
-            until(&mut events, appended).await;
-            assert!(handle.shutdown(events, PATIENCE).await);
-            let state::Loaded::State(saved) = state::load(&disk, Path::new("/outbox")).unwrap() else { panic!("none") };
-            assert_eq!(saved.vouched_ms != 0, synced);
-        });
+    assert_eq!(vouched(true, at(5), at(6)), at(6).wall_ms);
+    assert_eq!(vouched(false, at(5), at(6)), 0);
+    // The disk refused for an hour: as long as nobody has set the clock it is still the one that was vouched for.
+    assert_eq!(vouched(true, at(5), at(3605)), at(3605).wall_ms);
+    for set_by in [10 * 365 * 86_400_000, -3_600_000] {
+        let set = Now { wall_ms: at(3605).wall_ms + set_by, ..at(3605) };
+        assert_eq!(vouched(true, at(5), set), 0, "set by {set_by} ms meanwhile: nobody vouches for that");
     }
 }
 

@@ -248,7 +248,7 @@ impl Writer {
         let (runs, sizes): (Vec<Run>, Vec<usize>) = runs.into_iter().unzip();
         match outbox.append(&runs, now) {
             Ok(appended) => {
-                if runs.last().is_some_and(|run| run.context.synced) {
+                if runs.iter().any(|run| is_vouched_for(run, now)) {
                     outbox.vouch(now);
                 }
                 self.shared.inbox().bytes -= sizes.iter().sum::<usize>();
@@ -385,4 +385,10 @@ impl Writer {
             (self.tell)(event);
         }
     }
+}
+
+/// Whether a time service that vouched for the clock when the run was made vouches for the present reading too: a run that
+/// waited in memory says nothing of a clock that was set since. Points with a time of their own say nothing either.
+fn is_vouched_for(run: &Run, now: Now) -> bool {
+    run.context.synced && run.points.iter().any(|point| now.continues(point.ts, point.mono))
 }

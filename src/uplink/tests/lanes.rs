@@ -74,6 +74,21 @@ fn the_clocks_of_a_boot_are_kept_once_and_put_its_records_right_in_the_next() {
 }
 
 #[test]
+fn a_clock_that_was_set_while_the_disk_refused_is_not_the_one_of_the_records_that_waited() {
+    let anchors = |b: &Bench| {
+        let notes = b.actions.iter().filter(|a| matches!(a, Action::Note { key: Anchors::NOTE, .. }));
+        notes.count()
+    };
+    let mut b = Bench::connected(settings(), vec![], Limits::default());
+    b.now.wall_ms += 3_600_000;
+    b.append("cpu", vec![chunk(1, 100)]);
+    assert_eq!(anchors(&b), 0, "it was made an hour ago by this clock, and just now by the other");
+    b.now.wall_ms -= 3_600_000;
+    b.append("cpu", vec![chunk(2, 100)]);
+    assert_eq!(anchors(&b), 1);
+}
+
+#[test]
 fn anchor_is_given_for_the_running_boot_and_a_synchronised_clock_only() {
     let mut old = backlog(1, 100);
     old[0].context.boot = "boot-0".into();

@@ -230,7 +230,7 @@ fn stop_is_bounded_and_leaves_the_goodbye_to_the_will_when_it_must() {
 #[test]
 fn the_status_tells_oldest_backlog_and_rate() {
     let mut b = Bench::connected(settings(), backlog(500, 10_000), Limits::default());
-    assert_eq!(b.uplink.status(b.now).oldest, Some(1_000_001));
+    assert_eq!(b.uplink.status(b.now).oldest, Some(BOOTED + 1));
     for _ in 0..65 {
         b.take("h").into_iter().for_each(|s| b.ack(s.token, 0));
         if let Some(status) = b.take("status").pop() {
