@@ -13,7 +13,7 @@ use holdover::hub::ingest::resends::Ask;
 use holdover::hub::ingest::{begin, remembered};
 use holdover::hub::ledger::{Ledger, LedgerError, begin_file};
 use holdover::hub::read::{Message, read};
-use holdover::hub::sinks::{Beyond, Correction, Found, Sink, SinkError, Stored};
+use holdover::hub::sinks::{Begun, Beyond, Correction, Found, Sink, SinkError, Stored};
 use holdover::hub::tracker::Gap;
 use holdover::outbox::Disk;
 use holdover::ranges::RangeSet;
@@ -324,13 +324,13 @@ impl Sink for MemorySink {
         let rows = part.iter().map(found).collect();
         Ok(Some(Beyond { rows, since_ms: 1, position: self.flushed.to_string() }))
     }
-    fn begin(&mut self, durable: Option<&str>, _: Now) -> Result<(), SinkError> {
+    fn begin(&mut self, durable: Option<&str>, _: Now) -> Result<Begun, SinkError> {
         let position = durable.and_then(|text| text.parse().ok()).unwrap_or(0);
         if !self.keeps_tail {
             self.cut(position);
         }
         self.flushed = position;
-        Ok(())
+        Ok(Begun::Ready)
     }
     fn write(&mut self, record: &Stored<'_>) -> Result<(), SinkError> {
         self.rows.lock().expect("one thread").push((record.envelope.epoch, record.record.clone()));

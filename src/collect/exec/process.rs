@@ -99,7 +99,7 @@ fn report(script: &Script, finished: Finished, started: Instant) -> Ended {
 fn surroundings(command: &mut Command, script: &Script, host: &str, collector: &str) {
     command.env_clear().env("PATH", DEFAULT_PATH).env("LANG", "C.UTF-8");
     command.env("HOLDOVER_HOST", host).env("HOLDOVER_COLLECTOR", collector);
-    command.envs(script.env.iter().map(|(k, v)| (k, v)));
+    command.envs(script.env.iter().filter(|(name, _)| !steers_the_loader(name)).map(|(k, v)| (k, v)));
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
 }
 
@@ -176,5 +176,22 @@ async fn stop(child: &mut Child, group: &Group, pipes: &mut Pipes, grace: Durati
             pgid = group.0.as_raw_nonzero().get(),
             "a script does not die of SIGKILL; it hangs in the kernel"
         );
+    }
+}
+
+/// The minder has these variables too, and may be root where the script is not: what makes the loader take code from
+/// elsewhere is not handed on.
+fn steers_the_loader(name: &str) -> bool {
+    name.starts_with("LD_") || matches!(name, "GLIBC_TUNABLES" | "GCONV_PATH" | "LOCPATH" | "MALLOC_TRACE")
+}
+
+#[cfg(test)]
+mod loader_tests {
+    use super::steers_the_loader;
+
+    #[test]
+    fn what_steers_the_loader_is_told_from_other_variables() {
+        assert!(["LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "GLIBC_TUNABLES"].into_iter().all(steers_the_loader));
+        assert!(!["PATH", "LANG", "OLD_PATH", "HOME"].into_iter().any(steers_the_loader));
     }
 }

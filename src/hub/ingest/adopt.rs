@@ -1,14 +1,31 @@
-//! What the sink holds and the ledger does not know becomes known before the first batch: after a crash between the two
-//! commits, when an older ledger was put back, and when it was lost. A commit for each part, so that memory is bounded.
+//! What the sink holds and the ledger does not know becomes known before a batch is written behind it: after a crash between the two
+//! commits, when an older ledger was put back or files were while we run, and when it was lost. A commit for each part, so that memory is bounded.
 
 use std::time::Duration;
 
-use super::options::IngestError;
+use super::commit::CommitError;
+use crate::clock::Now;
 use crate::hub::ledger::{Draft, Ledger, LedgerError};
 use crate::hub::repeats::HostRepeats;
-use crate::hub::sinks::{Beyond, Found, Sink};
+use crate::hub::sinks::{Begun, Beyond, Found, Sink, SinkError};
 
-pub(super) fn adopt(ledger: &mut Ledger, sink: &mut dyn Sink) -> Result<(), IngestError> {
+/// More often than this nobody puts files there while they are read.
+const AGAIN: usize = 5;
+
+/// Begins a batch of the sink where the ledger stands, having learnt what lies behind.
+pub(super) fn begin_batch(ledger: &mut Ledger, sink: &mut dyn Sink, now: Now) -> Result<(), CommitError> {
+    for _ in 0..AGAIN {
+        let position = ledger.position()?.map(str::to_owned);
+        if sink.begin(position.as_deref(), now)? == Begun::Ready {
+            return Ok(());
+        }
+        adopt(ledger, sink)?;
+    }
+    let source = std::io::Error::other("there is always more in it than was read");
+    Err(SinkError { what: "cannot read back", path: ledger.dir().to_owned(), source }.into())
+}
+
+pub(super) fn adopt(ledger: &mut Ledger, sink: &mut dyn Sink) -> Result<(), CommitError> {
     let (mut news, mut lines) = (HostRepeats::default(), 0);
     let mut position = ledger.position()?.map(str::to_owned);
     while let Some(part) = sink.beyond(position.as_deref())? {

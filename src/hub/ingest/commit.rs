@@ -1,11 +1,12 @@
 //! One batch into sink and ledger: what is new is written, what is known is not, and both are durable together.
 //!
-//! Blocking; run by the writer's thread. A batch that fails leaves nothing behind and can be committed again, also
-//! after a crash: the ledger decides what is new, and the sink drops what the ledger does not vouch for.
+//! Blocking; run by the writer's thread. A batch that fails can be committed again: the ledger decides what is new. In
+//! this process the sink takes back what the failed one wrote; after a crash the ledger learns whole lines of it as stored.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
+use super::adopt::begin_batch;
 use super::batch::{Batch, Item};
 use crate::clock::Now;
 use crate::hub::ledger::{Draft, Forgot, Ledger, LedgerError, Times, Told};
@@ -45,8 +46,7 @@ pub struct HostAck {
 type Touched = std::collections::BTreeMap<(String, u64), u64>;
 
 pub fn commit(batch: &Batch, ledger: &mut Ledger, sink: &mut dyn Sink, now: Now) -> Result<Committed, CommitError> {
-    let position = ledger.position()?.map(str::to_owned);
-    sink.begin(position.as_deref(), now)?;
+    begin_batch(ledger, sink, now)?;
     let mut work = Work { draft: ledger.draft()?, sink, now, done: Committed::default(), touched: Touched::new() };
     // All anchors first: no record of this batch is stored as it came when another message of the batch knows better.
     for item in &batch.items {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::commit::CommitError;
 use crate::hub::ledger::LedgerError;
 use crate::hub::link::{LinkError, LinkOptions};
 use crate::hub::sinks::{SinkError, SinkKind, SinkOptions};
@@ -38,4 +39,13 @@ pub enum IngestError {
     Dir { path: PathBuf, why: String },
     #[error("{0}")]
     Internal(String),
+}
+
+impl From<CommitError> for IngestError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Sink(error) => error.into(),
+            CommitError::Ledger(error) => error.into(),
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use super::adopt::adopt;
+use super::adopt::{adopt, begin_batch};
 use super::options::IngestError;
 use crate::clock::Now;
 use crate::hub::ledger::{Ledger, LedgerError};
@@ -31,9 +31,8 @@ pub(super) async fn open(dir: &Path) -> Result<Ledger, IngestError> {
 /// Agrees with the sink on where it stands, before the first batch.
 pub fn begin(ledger: &mut Ledger, sink: &mut dyn Sink, now: Now) -> Result<(), IngestError> {
     adopt(ledger, sink)?;
-    let position = ledger.position()?.map(str::to_owned);
-    sink.begin(position.as_deref(), now)?;
-    if position.is_none() {
+    begin_batch(ledger, sink, now)?;
+    if ledger.position()?.is_none() {
         let position = sink.flush()?;
         ledger.draft()?.commit(&position)?;
     }

@@ -119,6 +119,11 @@ impl Ledger {
         Ok(ledger)
     }
 
+    /// Where it is.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     fn reopen(&mut self) -> Result<(), LedgerError> {
         self.forget_cache();
         let path = self.dir.join(LEDGER);

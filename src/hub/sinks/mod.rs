@@ -1,7 +1,7 @@
 //! Where records end up. A sink is one file here and one line in [`SINKS`].
 //!
 //! A batch is `begin`, `write` for each record (and `correct`, rarely), `flush`; then the ledger commits the batch's seqs together with the
-//! position that `flush` returned. A batch that fails is taken back by the next `begin`. What a start finds beyond the
+//! position that `flush` returned. A batch that fails is taken back by the next `begin`. What else lies beyond the
 //! ledger's position is never dropped, for it cannot be told a crash between the two commits from an older ledger that was
 //! put back: the ledger learns it by `beyond` as stored. Both make a record stored once. A sink with transactions of its own
 //! may keep the ledger's rows in them instead.
@@ -72,14 +72,24 @@ pub struct SinkError {
     pub source: std::io::Error,
 }
 
+/// How a batch can begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Begun {
+    Ready,
+    /// Something lies behind the position that no failed batch of this process left there: it is to be learnt by
+    /// [`Sink::beyond`] before anything is written behind it.
+    Beyond,
+}
+
 pub trait Sink: Send {
-    /// At the start: the next part of what lies behind `durable`, made durable; `None` when there is no more.
+    /// At the start, and when a batch begins [`Begun::Beyond`]: the next part of what lies behind `durable`, made durable; `None` when there is no more.
     fn beyond(&mut self, durable: Option<&str>) -> Result<Option<Beyond>, SinkError> {
         let _ = durable;
         Ok(None)
     }
     /// Starts a batch behind `durable`, the position of the ledger's last commit (`None`: it has none).
-    fn begin(&mut self, durable: Option<&str>, now: Now) -> Result<(), SinkError>;
+    fn begin(&mut self, durable: Option<&str>, now: Now) -> Result<Begun, SinkError>;
     fn write(&mut self, record: &Stored<'_>) -> Result<(), SinkError>;
     /// A sink that can change what it has written does so; another adds the correction.
     fn correct(&mut self, correction: &Correction<'_>) -> Result<(), SinkError>;

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{Beyond, Correction, Sink, SinkError, SinkOptions, Stored};
+use super::{Begun, Beyond, Correction, Sink, SinkError, SinkOptions, Stored};
 use crate::clock::Now;
 use crate::hub::line::time_of;
 use crate::record::{Fields, RunError, Status, Tags};
@@ -26,7 +26,7 @@ pub fn open(options: &SinkOptions) -> Result<Box<dyn Sink>, SinkError> {
     Ok(Box::new(Ndjson {
         options: options.clone(),
         base: Position::FIRST,
-        ends: None,
+        failed: None,
         current: None,
         last: 0,
         buffer: Vec::new(),
@@ -39,8 +39,8 @@ struct Ndjson {
     options: SinkOptions,
     /// Where the batch begins.
     base: Position,
-    /// Where the files were seen to end: what lies behind it is a batch of this process that failed.
-    ends: Option<Position>,
+    /// The file into which a batch wrote that was not committed, and how far at most: all that may be taken back.
+    failed: Option<Position>,
     current: Option<Current>,
     /// The highest number in use.
     last: u64,
@@ -64,7 +64,7 @@ impl Sink for Ndjson {
         beyond::next(&self.options.dir, durable.and_then(Position::parse))
     }
 
-    fn begin(&mut self, durable: Option<&str>, now: Now) -> Result<(), SinkError> {
+    fn begin(&mut self, durable: Option<&str>, now: Now) -> Result<Begun, SinkError> {
         self.now_ms = now.wall_ms;
         self.buffer.clear();
         let at = durable.and_then(Position::parse).unwrap_or(Position::FIRST);
@@ -74,15 +74,20 @@ impl Sink for Ndjson {
             .is_some_and(|current| current.name == at.name && current.len == at.len && current.durable == at.len);
         self.base = at.clone();
         if stands {
-            self.ends = Some(at);
-        } else {
-            self.current = None;
-            self.recover(at)?;
+            self.failed = None;
+            // Before a file is made the directory is looked at: another may have that number by now.
+            if self.current.as_ref().is_some_and(|current| !self.is_full(current)) {
+                return Ok(Begun::Ready);
+            }
         }
+        if let Some(Current { name, len, .. }) = self.current.take().filter(|_| !stands) {
+            self.failed = Some(Position { name, len });
+        }
+        let begun = self.recover(at)?;
         if self.current.as_ref().is_some_and(|current| self.is_full(current)) {
             self.current = None;
         }
-        Ok(())
+        Ok(begun)
     }
 
     fn write(&mut self, record: &Stored<'_>) -> Result<(), SinkError> {
@@ -135,28 +140,14 @@ impl Ndjson {
         current.len >= self.options.file_bytes || age >= self.options.file_age.as_millis() as i64
     }
 
-    /// Brings the files to where the ledger says they are, and goes on there.
-    fn recover(&mut self, at: Position) -> Result<(), SinkError> {
+    /// Takes back what a batch of ours has left behind `at`, and goes on there.
+    fn recover(&mut self, at: Position) -> Result<Begun, SinkError> {
+        self.take_back(&at)?;
         let names = names(&self.options.dir)?;
-        let ours = self.ends.as_ref() == Some(&at);
-        let beyond = names.iter().filter(|name| name.number > at.name.number).collect::<Vec<_>>();
         let path = self.options.dir.join(at.name.to_string());
         let len = length(&path)?;
-        let tail = len.map_or(0, |len| len.saturating_sub(at.len));
-        if !ours && (!beyond.is_empty() || tail > 0) {
-            self.ends = None;
-            self.last = names.last().map_or(0, |name| name.number).max(at.name.number);
-            tracing::error!(
-                file = %path.display(),
-                "the files hold more than the ledger knows: they are left as they are, and records since then may be \
-                 stored twice; stop the hub and start it again, which reads them"
-            );
-            return Ok(());
-        }
-        for name in beyond {
-            let path = self.options.dir.join(name.to_string());
-            std::fs::remove_file(&path).map_err(failed("cannot delete the uncommitted", &path))?;
-            sync_dir(&self.options.dir)?;
+        if len.is_some_and(|len| len > at.len) || names.iter().any(|name| name.key() > at.name.key()) {
+            return Ok(Begun::Beyond);
         }
         self.last = at.name.number;
         match len {
@@ -166,20 +157,37 @@ impl Ndjson {
                 file = %path.display(), has = len, had = at.len,
                 "is shorter than what was stored in it: records are gone; going on with the next"
             ),
-            Some(_) => self.continue_at(&at, &path, tail)?,
+            Some(_) => self.continue_at(at, &path)?,
         }
-        self.ends = Some(at);
+        Ok(Begun::Ready)
+    }
+
+    /// Nothing that this process did not write: longer than we made it, it is somebody else's as well.
+    fn take_back(&mut self, at: &Position) -> Result<(), SinkError> {
+        let Some(Position { name, len: wrote }) = &self.failed else { return Ok(()) };
+        let path = self.options.dir.join(name.to_string());
+        let has = length(&path)?;
+        let ours = has.is_some_and(|has| has <= *wrote);
+        if ours && *name == at.name && has > Some(at.len) {
+            tracing::info!(file = %path.display(), "taking back a batch that failed");
+            let cut = || {
+                let file = OpenOptions::new().write(true).open(&path)?;
+                file.set_len(at.len)?;
+                file.sync_all()
+            };
+            cut().map_err(failed("cannot shorten", &path))?;
+        } else if ours && name.key() > at.name.key() {
+            std::fs::remove_file(&path).map_err(failed("cannot delete the uncommitted", &path))?;
+            sync_dir(&self.options.dir)?;
+        }
+        self.failed = None;
         Ok(())
     }
 
-    fn continue_at(&mut self, at: &Position, path: &Path, tail: u64) -> Result<(), SinkError> {
+    fn continue_at(&mut self, at: Position, path: &Path) -> Result<(), SinkError> {
         let mut file = OpenOptions::new().write(true).open(path).map_err(failed("cannot open", path))?;
-        if tail > 0 {
-            tracing::info!(file = %path.display(), bytes = tail, "taking back a batch that failed");
-            file.set_len(at.len).and_then(|()| file.sync_all()).map_err(failed("cannot shorten", path))?;
-        }
         file.seek(SeekFrom::Start(at.len)).map_err(failed("cannot seek in", path))?;
-        self.current = Some(Current { file, name: at.name.clone(), durable: at.len, len: at.len });
+        self.current = Some(Current { file, name: at.name, durable: at.len, len: at.len });
         Ok(())
     }
 
@@ -205,7 +213,7 @@ fn names(dir: &Path) -> Result<Vec<Name>, SinkError> {
         Ok(names)
     };
     let mut names = list().map_err(failed("cannot list", dir))?;
-    names.sort_unstable_by_key(|name| (name.number, name.made_ms));
+    names.sort_unstable_by_key(Name::key);
     Ok(names)
 }
 
@@ -235,6 +243,11 @@ struct Name {
 }
 
 impl Name {
+    /// Files are read in this order.
+    fn key(&self) -> (u64, i64) {
+        (self.number, self.made_ms)
+    }
+
     fn parse(text: &str) -> Option<Self> {
         let (number, time) = text.strip_prefix("records-")?.strip_suffix(".ndjson")?.split_once('-')?;
         let made = jiff::fmt::strtime::parse(TIME, time).ok()?.to_datetime().ok()?;

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::hub::ingest::start::begin;
 use crate::hub::ledger::LEDGER;
-use crate::hub::sinks::{SinkOptions, ndjson};
+use crate::hub::sinks::{Begun, SinkOptions, ndjson};
 use crate::hub::tracker;
 use crate::record::{Point, Tags};
 use crate::wire::{Lane, LossReason};
@@ -82,7 +82,7 @@ impl Stage {
         let dir = tempfile::tempdir().unwrap();
         let mut ledger = Ledger::open(dir.path()).unwrap();
         let mut sink = sink(dir.path());
-        sink.begin(None, now()).unwrap();
+        assert_eq!(sink.begin(None, now()).unwrap(), Begun::Ready);
         let position = sink.flush().unwrap();
         ledger.draft().unwrap().commit(&position).unwrap();
         Self { dir, ledger, sink }
@@ -151,7 +151,7 @@ impl Failing<'_> {
 }
 
 impl Sink for Failing<'_> {
-    fn begin(&mut self, durable: Option<&str>, now: Now) -> Result<(), SinkError> {
+    fn begin(&mut self, durable: Option<&str>, now: Now) -> Result<Begun, SinkError> {
         self.step()?;
         self.sink.begin(durable, now)
     }
@@ -383,6 +383,40 @@ fn what_the_files_hold_and_the_ledger_does_not_is_stored_and_keeps_its_time() {
         assert_eq!(stage.times(), expected, "and the boot's offset is the one chosen then");
         let upto: Vec<_> = again.acks.iter().map(|ack| (ack.ack.epoch, ack.ack.upto)).collect();
         assert_eq!(upto, [(3, 2), (7, 71), (8, 6)]);
+    }
+}
+
+/// Somebody puts record files back while the hub runs: before a batch of nothing, one that fails, one that is stored.
+#[test]
+fn files_put_back_while_the_hub_runs_are_learnt_and_none_is_deleted() {
+    let mut other = Stage::new();
+    let name = |seq: u64| format!("records-{seq:08}-20260921T141320Z.ndjson");
+    other.commit(vec![data(envelope(3, 1..=4))]);
+    for started in [false, true] {
+        let mut stage = Stage::new();
+        if started {
+            stage.commit(vec![data(envelope(7, 1..=2))]);
+        }
+        let mut expected = stage.seqs();
+        for number in [3, 9] {
+            let batch = |seqs| Batch { items: vec![data(envelope(7, seqs))] };
+            let failed = |stage: &mut Stage| {
+                let mut failing = Failing { sink: stage.sink.as_mut(), left: 3 };
+                assert!(commit(&batch(1..=9), &mut stage.ledger, &mut failing, now()).is_err());
+            };
+            failed(&mut stage);
+            let text = std::fs::read_to_string(other.dir.path().join(name(1))).unwrap();
+            let text = text.replace("\"epoch\":3", &format!("\"epoch\":{number}"));
+            std::fs::write(stage.dir.path().join(name(number)), text).unwrap();
+            failed(&mut stage);
+            stage.commit(vec![]);
+            failed(&mut stage);
+            expected.extend(1..=4);
+            assert_eq!(stage.seqs(), expected, "nothing is deleted");
+            assert_eq!(stage.commit(vec![data(envelope(number, 1..=5))]).stored, 1, "and it is known at once");
+            expected.push(5);
+            assert_eq!(stage.seqs(), expected);
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{Name, Position, failed, length, names, sync_dir};
+use super::{Position, failed, length, names, sync_dir};
 use crate::hub::sinks::{Beyond, Found, SinkError};
 
 /// Read in one part, and then known to the ledger.
@@ -29,8 +29,7 @@ pub(super) fn next(dir: &Path, at: Option<Position>) -> Result<Option<Beyond>, S
     {
         return Ok(Some(part));
     }
-    let key = |name: &Name| (name.number, name.made_ms);
-    let Some(next) = names.into_iter().find(|name| key(name) > key(&at.name)) else { return Ok(None) };
+    let Some(next) = names.into_iter().find(|name| name.key() > at.name.key()) else { return Ok(None) };
     if next.number > at.name.number + 1 {
         tracing::warn!(
             from = at.name.number + 1,

@@ -15,7 +15,7 @@ fn options(dir: &Path) -> SinkOptions {
 
 /// One batch of these seqs; the position to commit.
 fn batch(sink: &mut dyn Sink, at: Option<&str>, seqs: std::ops::RangeInclusive<u64>, time: Now) -> String {
-    sink.begin(at, time).unwrap();
+    assert_eq!(sink.begin(at, time).unwrap(), Begun::Ready);
     write(sink, seqs);
     sink.flush().unwrap()
 }
@@ -93,7 +93,7 @@ fn a_correction_is_a_line_of_its_own() {
     let dir = tempfile::tempdir().unwrap();
     let mut sink = open(&options(dir.path())).unwrap();
     let committed = batch(sink.as_mut(), None, 1..=1, now(0));
-    sink.begin(Some(&committed), now(1)).unwrap();
+    assert_eq!(sink.begin(Some(&committed), now(1)).unwrap(), Begun::Ready);
     sink.correct(&Correction { host: "edge-01", site: "lab", boot: "b", offset_ms: 1_790_000_000_000 }).unwrap();
     let committed = sink.flush().unwrap();
     let file = dir.path().join(committed.split(' ').next().unwrap());
@@ -203,7 +203,7 @@ fn a_batch_that_failed_is_dropped_by_the_next_in_the_same_process() {
     let dir = tempfile::tempdir().unwrap();
     let mut sink = open(&options(dir.path())).unwrap();
     let committed = batch(sink.as_mut(), None, 1..=3, now(0));
-    sink.begin(Some(&committed), now(1)).unwrap();
+    assert_eq!(sink.begin(Some(&committed), now(1)).unwrap(), Begun::Ready);
     write(sink.as_mut(), 4..=5);
     batch(sink.as_mut(), Some(&committed), 4..=4, now(2));
     assert_eq!(seqs(dir.path()).0, [1, 2, 3, 4]);
@@ -251,11 +251,29 @@ fn a_ledger_older_than_the_files_deletes_nothing_unread() {
         at = batch(sink.as_mut(), Some(&at), seq..=seq, now(1));
     }
     let mut sink = open(&small).unwrap();
-    let at = batch(sink.as_mut(), Some(&old), 2..=2, now(2));
-    assert!(at.starts_with("records-00000005-"), "{at}");
-    // Nor is what was there taken for the batch of ours that failed.
-    batch(sink.as_mut(), Some(&old), 2..=3, now(3));
-    assert_eq!(seqs(dir.path()).0, [1, 2, 3, 4, 2, 2, 3]);
+    for time in 2..=3 {
+        assert_eq!(sink.begin(Some(&old), now(time)).unwrap(), Begun::Beyond);
+    }
+    assert_eq!(seqs(dir.path()), (vec![1, 2, 3, 4], 4));
+    assert_eq!(read_back(sink.as_mut(), Some(&old)), (vec![2, 3, 4], Some(at.clone())));
+    batch(sink.as_mut(), Some(&at), 5..=5, now(4));
+    assert_eq!(seqs(dir.path()).0, [1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn what_others_put_beside_a_failed_batch_is_not_taken_back_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sink = open(&options(dir.path())).unwrap();
+    let at = batch(sink.as_mut(), None, 1..=2, now(0));
+    assert_eq!(sink.begin(Some(&at), now(1)).unwrap(), Begun::Ready);
+    write(sink.as_mut(), 3..=3);
+    sink.flush().unwrap();
+    // The same file, longer than we made it.
+    let path = path_of(dir.path(), &at);
+    let lines = std::fs::read(&path).unwrap();
+    append(&path, &lines);
+    assert_eq!(sink.begin(Some(&at), now(2)).unwrap(), Begun::Beyond);
+    assert_eq!(seqs(dir.path()).0, [1, 2, 3, 1, 2, 3]);
 }
 
 #[test]
