@@ -63,9 +63,6 @@ impl Complaints {
     }
 }
 
-/// Lives that are known to end badly, told at each run and replayed by `HOLDOVER_SEED`; docs/DURABILITY.md names the fault.
-const KNOWN_OPEN: [u64; 1] = [487];
-
 /// What every thread takes its seeds from and adds its figures to.
 struct Campaign {
     seeds: Range<u64>,
@@ -87,12 +84,6 @@ impl Campaign {
             let seed = self.next.fetch_add(1, Ordering::Relaxed);
             if seed >= self.seeds.end {
                 return (total, complaints);
-            }
-            if KNOWN_OPEN.contains(&seed) && !traced {
-                eprintln!(
-                    "seed {seed} is left out: it fails, see docs/DURABILITY.md (HOLDOVER_SEED={seed} replays it)"
-                );
-                continue;
             }
             match run(seed, None, traced) {
                 Ok(summary) => total.add(&summary),
