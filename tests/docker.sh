@@ -56,6 +56,8 @@ check_tools() {
 check_unit() {
     unit=$work/unit/etc/systemd/system/holdover.service
     install -D -m 755 "$work/out/agent/rootfs/holdover" "$work/unit/usr/local/bin/holdover"
+    # What the unit names of the host; procps has it.
+    install -D -m 755 /bin/kill "$work/unit/bin/kill"
     install -D -m 644 docker/systemd/holdover.service "$unit"
     systemd-analyze verify --man=no --recursive-errors=no --root="$work/unit" holdover.service >"$work/verdict" 2>&1 ||
         die "systemd does not understand the unit: $(cat "$work/verdict")"

@@ -43,7 +43,7 @@ packages_missing() {
     command -v musl-gcc >/dev/null || echo musl-tools
     command -v systemd-analyze >/dev/null || echo systemd
     command -v ip >/dev/null || echo iproute2
-    command -v ps >/dev/null || echo procps
+    command -v ps >/dev/null && [ -x /bin/kill ] || echo procps
     [ -d /usr/share/zoneinfo/Etc ] || echo tzdata
     [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
     python3 -c 'import yaml' 2>/dev/null || /usr/bin/python3 -c 'import yaml' 2>/dev/null || echo python3-yaml
