@@ -32,10 +32,9 @@ pub use self::housekeeping::{NIGHTLY, check_schedule};
 pub use self::options::{IngestError, Options};
 use self::socket::{Asked, Socket};
 pub use self::socket::{Request, ResendRequest, ask};
-use self::start::open;
+use self::start::{Ground, open, settle};
 pub use self::start::{begin, remembered};
 use self::writer::{Outcome, Writer};
-use super::ledger::Ledger;
 use super::link::{Link, LinkEvent};
 use super::read::{Bad, Message, read};
 use super::repeats::{HostRepeats, Repeats};
@@ -63,10 +62,12 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
     let (asked, questions) = mpsc::channel(ASKING);
     let (due, chores) = mpsc::channel(1);
     let ledger = open(&options.dir).await?;
-    let mut ingest = Ingest::start(options, ledger, questions, chores)?;
+    tokio::pin!(stop);
+    let sink = (options.sink.open)(&options.sink_options)?;
+    let Some(ground) = settle(ledger, sink, stop.as_mut()).await? else { return Ok(()) };
+    let mut ingest = Ingest::start(options, ground, questions, chores)?;
     let _socket = Socket::bind(&ingest.options.dir, asked).map_err(|e| ingest.dir_error(&e))?;
     let housekeeping = Housekeeping::start(&ingest.options.housekeeping, due).await?;
-    tokio::pin!(stop);
     loop {
         let wake = ingest.wake(stop.as_mut()).await;
         if let Wake::Stop = wake {
@@ -121,14 +122,11 @@ struct Ingest {
 impl Ingest {
     fn start(
         options: Options,
-        mut ledger: Ledger,
+        Ground { ledger, sink, tracker, sites }: Ground,
         questions: mpsc::Receiver<Asked>,
         chores: mpsc::Receiver<()>,
     ) -> Result<Self, IngestError> {
-        let mut sink = (options.sink.open)(&options.sink_options)?;
         let now = clock::now();
-        begin(&mut ledger, sink.as_mut(), now)?;
-        let (tracker, sites) = remembered(&mut ledger, now)?;
         let writer = Writer::start(ledger, sink).map_err(|e| IngestError::Internal(format!("no thread: {e}")))?;
         let seed = now.mono.as_nanos() as u64 ^ u64::from(std::process::id()).rotate_left(32) ^ now.wall_ms as u64;
         let mut tick = interval(TICK);
