@@ -11,6 +11,7 @@ pub mod commit;
 pub mod desk;
 mod housekeeping;
 mod options;
+mod refused;
 pub mod resends;
 mod socket;
 mod speaking;
@@ -30,13 +31,14 @@ use self::desk::Desk;
 use self::housekeeping::Housekeeping;
 pub use self::housekeeping::{NIGHTLY, check_schedule};
 pub use self::options::{IngestError, Options};
+use self::refused::refused;
 use self::socket::{Asked, Socket};
 pub use self::socket::{Request, ResendRequest, ask};
 use self::start::{Ground, open, settle};
 pub use self::start::{begin, remembered};
 use self::writer::{Outcome, Writer};
 use super::link::{Link, LinkEvent};
-use super::read::{Bad, Message, read};
+use super::read::{Message, read};
 use super::repeats::{HostRepeats, Repeats};
 use super::tracker::Finding;
 use crate::clock::{self, Now};
@@ -114,7 +116,6 @@ struct Ingest {
     publishes: u64,
     stalled: Repeats,
     failures: Repeats,
-    bad: Repeats,
     /// What a host can make us say.
     news: HostRepeats,
 }
@@ -148,7 +149,6 @@ impl Ingest {
             publishes: 0,
             stalled: Repeats::default(),
             failures: Repeats::default(),
-            bad: Repeats::default(),
             news: HostRepeats::default(),
             options,
         })
@@ -250,11 +250,8 @@ impl Ingest {
             Ok(Some(Message::Offline { host, session, .. })) => self.desk.offline(host, session),
             Ok(Some(Message::Reply { host, hub, reply })) if hub == self.options.hub => self.replied(&host, &reply),
             Ok(_) => {}
-            Err(Bad { reason, .. }) => {
-                // What differs from message to message is the sender's to choose, so it is cut, and does not make it news.
-                let (topic, reason) = (super::text::shown(&topic, 200), super::text::shown(&reason, 200));
-                let detail = format!(": {reason} (on {topic}, {} bytes)", payload.len());
-                let text = self.bad.say("a message was not used", &detail, now.mono);
+            Err(bad) => {
+                let text = refused(&mut self.news, &bad, &topic, payload.len(), now.mono);
                 text.inspect(|text| tracing::warn!("{text}"));
             }
         }
