@@ -109,7 +109,11 @@ fn read(mut file: File, path: &Path, from: u64) -> io::Result<(Vec<Found>, u64, 
         }
         let whole = line.last() == Some(&b'\n');
         match found(&line).filter(|_| whole) {
-            Some(row) => rows.extend(row),
+            Some(row) => {
+                rows.extend(row);
+                end += length;
+                continue;
+            }
             None if whole => {}
             None if line.len() < MAX_LINE => break last(&line),
             None => match rest_of_line(&mut reader)? {
@@ -117,10 +121,8 @@ fn read(mut file: File, path: &Path, from: u64) -> io::Result<(Vec<Found>, u64, 
                 None => break Stop::Unreadable,
             },
         }
-        if !whole || found(&line).is_none() {
-            first_bad.get_or_insert(end);
-            (pieces, bytes) = (pieces + 1, bytes + length);
-        }
+        first_bad.get_or_insert(end);
+        (pieces, bytes) = (pieces + 1, bytes + length);
         end += length;
     };
     if let Some(at) = first_bad {
