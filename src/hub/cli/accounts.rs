@@ -40,8 +40,8 @@ States:
 Exit status:
   0   nothing is missing
   1   something is missing
-  69  the running hub does not answer
-  78  the ledger cannot be read")]
+  69  the running hub does not answer, the ledger is in use or the disk fails; try again
+  78  the ledger is absent, damaged or of a newer version")]
 pub struct GapsArgs {
     /// Only this host
     host: Option<String>,
@@ -81,10 +81,20 @@ pub enum AccountsError {
     Refused(String),
 }
 
+impl LedgerError {
+    /// What passes by itself is not a reason for a service manager to give up.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::InUse(_) | Self::Io { .. } => EXIT_UNAVAILABLE,
+            Self::Newer(..) | Self::Damaged { .. } | Self::Absent(_) => EXIT_CONFIG,
+        }
+    }
+}
+
 impl AccountsError {
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Ledger(_) => EXIT_CONFIG,
+            Self::Ledger(error) => error.exit_code(),
             Self::Silent { .. } | Self::NotRunning(_) => EXIT_UNAVAILABLE,
             Self::Refused(_) => EXIT_FAILED,
         }

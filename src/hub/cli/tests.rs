@@ -193,3 +193,23 @@ fn seqs_to_resend_are_one_or_a_range() {
         assert!(parse(bad).is_err(), "{bad}");
     }
 }
+
+#[test]
+fn what_passes_by_itself_keeps_no_hub_down() {
+    use std::path::PathBuf;
+
+    use crate::hub::ingest::IngestError;
+    use crate::hub::ledger::LedgerError;
+    use crate::hub::sinks::SinkError;
+    let path = || PathBuf::from("/d");
+    let source = std::io::ErrorKind::StorageFull.into();
+    let passing = [
+        IngestError::Sink(SinkError { what: "cannot sync", path: path(), source }),
+        IngestError::Ledger(LedgerError::Io { path: path(), why: "No space left".to_owned() }),
+        IngestError::Ledger(LedgerError::InUse(path())),
+        IngestError::Dir { path: path(), why: "Input/output error".to_owned() },
+    ];
+    passing.iter().for_each(|error| assert_eq!(error.exit_code(), EXIT_UNAVAILABLE, "{error}"));
+    let lasting = [LedgerError::Newer(path(), 9), LedgerError::Damaged { path: path(), why: String::new() }];
+    lasting.iter().for_each(|error| assert_eq!(error.exit_code(), EXIT_CONFIG, "{error}"));
+}

@@ -19,13 +19,14 @@ pub(super) fn begin_batch(ledger: &mut Ledger, sink: &mut dyn Sink, now: Now) ->
         if sink.begin(position.as_deref(), now)? == Begun::Ready {
             return Ok(());
         }
-        adopt(ledger, sink)?;
+        adopt(ledger, sink, &|| false)?;
     }
     let source = std::io::Error::other("there is always more in it than was read");
     Err(SinkError { what: "cannot read back", path: ledger.dir().to_owned(), source }.into())
 }
 
-pub(super) fn adopt(ledger: &mut Ledger, sink: &mut dyn Sink) -> Result<(), CommitError> {
+/// Until nothing is left, or between two parts `stopped`: the next start goes on there.
+pub(super) fn adopt(ledger: &mut Ledger, sink: &mut dyn Sink, stopped: &dyn Fn() -> bool) -> Result<(), CommitError> {
     let (mut news, mut lines) = (HostRepeats::default(), 0);
     let mut position = ledger.position()?.map(str::to_owned);
     while let Some(part) = sink.beyond(position.as_deref())? {
@@ -37,6 +38,9 @@ pub(super) fn adopt(ledger: &mut Ledger, sink: &mut dyn Sink) -> Result<(), Comm
         }
         lines += part.rows.len();
         position = Some(part.position);
+        if stopped() {
+            break;
+        }
     }
     if lines > 0 {
         tracing::info!(lines, "the files held what the ledger did not know: it is stored, and known now");

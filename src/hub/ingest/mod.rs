@@ -11,6 +11,7 @@ pub mod commit;
 pub mod desk;
 mod housekeeping;
 mod options;
+mod refused;
 pub mod resends;
 mod socket;
 mod speaking;
@@ -30,14 +31,14 @@ use self::desk::Desk;
 use self::housekeeping::Housekeeping;
 pub use self::housekeeping::{NIGHTLY, check_schedule};
 pub use self::options::{IngestError, Options};
+use self::refused::refused;
 use self::socket::{Asked, Socket};
 pub use self::socket::{Request, ResendRequest, ask};
-use self::start::open;
+use self::start::{Ground, open, settle};
 pub use self::start::{begin, remembered};
 use self::writer::{Outcome, Writer};
-use super::ledger::Ledger;
 use super::link::{Link, LinkEvent};
-use super::read::{Bad, Message, read};
+use super::read::{Message, read};
 use super::repeats::{HostRepeats, Repeats};
 use super::tracker::Finding;
 use crate::clock::{self, Now};
@@ -63,10 +64,12 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
     let (asked, questions) = mpsc::channel(ASKING);
     let (due, chores) = mpsc::channel(1);
     let ledger = open(&options.dir).await?;
-    let mut ingest = Ingest::start(options, ledger, questions, chores)?;
+    tokio::pin!(stop);
+    let sink = (options.sink.open)(&options.sink_options)?;
+    let Some(ground) = settle(ledger, sink, stop.as_mut()).await? else { return Ok(()) };
+    let mut ingest = Ingest::start(options, ground, questions, chores)?;
     let _socket = Socket::bind(&ingest.options.dir, asked).map_err(|e| ingest.dir_error(&e))?;
     let housekeeping = Housekeeping::start(&ingest.options.housekeeping, due).await?;
-    tokio::pin!(stop);
     loop {
         let wake = ingest.wake(stop.as_mut()).await;
         if let Wake::Stop = wake {
@@ -113,7 +116,6 @@ struct Ingest {
     publishes: u64,
     stalled: Repeats,
     failures: Repeats,
-    bad: Repeats,
     /// What a host can make us say.
     news: HostRepeats,
 }
@@ -121,14 +123,11 @@ struct Ingest {
 impl Ingest {
     fn start(
         options: Options,
-        mut ledger: Ledger,
+        Ground { ledger, sink, tracker, sites }: Ground,
         questions: mpsc::Receiver<Asked>,
         chores: mpsc::Receiver<()>,
     ) -> Result<Self, IngestError> {
-        let mut sink = (options.sink.open)(&options.sink_options)?;
         let now = clock::now();
-        begin(&mut ledger, sink.as_mut(), now)?;
-        let (tracker, sites) = remembered(&mut ledger, now)?;
         let writer = Writer::start(ledger, sink).map_err(|e| IngestError::Internal(format!("no thread: {e}")))?;
         let seed = now.mono.as_nanos() as u64 ^ u64::from(std::process::id()).rotate_left(32) ^ now.wall_ms as u64;
         let mut tick = interval(TICK);
@@ -150,7 +149,6 @@ impl Ingest {
             publishes: 0,
             stalled: Repeats::default(),
             failures: Repeats::default(),
-            bad: Repeats::default(),
             news: HostRepeats::default(),
             options,
         })
@@ -252,11 +250,8 @@ impl Ingest {
             Ok(Some(Message::Offline { host, session, .. })) => self.desk.offline(host, session),
             Ok(Some(Message::Reply { host, hub, reply })) if hub == self.options.hub => self.replied(&host, &reply),
             Ok(_) => {}
-            Err(Bad { reason, .. }) => {
-                // What differs from message to message is the sender's to choose, so it is cut, and does not make it news.
-                let (topic, reason) = (super::text::shown(&topic, 200), super::text::shown(&reason, 200));
-                let detail = format!(": {reason} (on {topic}, {} bytes)", payload.len());
-                let text = self.bad.say("a message was not used", &detail, now.mono);
+            Err(bad) => {
+                let text = refused(&mut self.news, &bad, &topic, payload.len(), now.mono);
                 text.inspect(|text| tracing::warn!("{text}"));
             }
         }

@@ -2,12 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::adopt::{adopt, begin_batch};
 use super::options::IngestError;
-use crate::clock::Now;
+use super::writer::{FIRST_WAIT, LONGEST_WAIT};
+use crate::clock::{self, Now};
 use crate::hub::ledger::{Ledger, LedgerError};
+use crate::hub::repeats::Repeats;
 use crate::hub::sinks::Sink;
 use crate::hub::tracker::{Bounds, Tracker};
 
@@ -30,13 +35,76 @@ pub(super) async fn open(dir: &Path) -> Result<Ledger, IngestError> {
 
 /// Agrees with the sink on where it stands, before the first batch.
 pub fn begin(ledger: &mut Ledger, sink: &mut dyn Sink, now: Now) -> Result<(), IngestError> {
-    adopt(ledger, sink)?;
+    adopt(ledger, sink, &|| false)?;
     begin_batch(ledger, sink, now)?;
     if ledger.position()?.is_none() {
         let position = sink.flush()?;
         ledger.draft()?.commit(&position)?;
     }
     Ok(())
+}
+
+pub(super) struct Ground {
+    pub ledger: Ledger,
+    pub sink: Box<dyn Sink>,
+    pub tracker: Tracker,
+    pub sites: BTreeMap<String, String>,
+}
+
+/// Brings what is from before, beside the runtime's thread. A full disk is waited for, as the writer does: it is no reason
+/// to stay down. `None`: stopped.
+pub(super) async fn settle(
+    mut ledger: Ledger,
+    mut sink: Box<dyn Sink>,
+    mut stop: Pin<&mut impl Future<Output = ()>>,
+) -> Result<Option<Ground>, IngestError> {
+    let (mut wait, mut said) = (FIRST_WAIT, Repeats::default());
+    loop {
+        let stopped = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&stopped);
+        let attempt = move || {
+            let found = bring(&mut ledger, sink.as_mut(), &|| flag.load(Ordering::Relaxed));
+            (ledger, sink, found)
+        };
+        let mut attempt = tokio::task::spawn_blocking(attempt);
+        let ended = tokio::select! {
+            ended = &mut attempt => ended,
+            () = stop.as_mut() => {
+                stopped.store(true, Ordering::Relaxed);
+                attempt.await.ok();
+                return Ok(None);
+            }
+        };
+        let found;
+        (ledger, sink, found) = ended.map_err(|e| IngestError::Internal(e.to_string()))?;
+        let error = match found {
+            Ok((tracker, sites)) => return Ok(Some(Ground { ledger, sink, tracker, sites })),
+            Err(error @ (IngestError::Sink(_) | IngestError::Ledger(LedgerError::Io { .. }))) => error,
+            Err(error) => return Err(error),
+        };
+        let why = format!("cannot begin: {error}");
+        let detail = format!("; trying again in {:.1} s", wait.as_secs_f64());
+        said.say(&why, &detail, clock::now().mono).inspect(|text| tracing::error!("{text}"));
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = stop.as_mut() => return Ok(None),
+        }
+        wait = (wait * 2).min(LONGEST_WAIT);
+    }
+}
+
+fn bring(
+    ledger: &mut Ledger,
+    sink: &mut dyn Sink,
+    stopped: &dyn Fn() -> bool,
+) -> Result<(Tracker, BTreeMap<String, String>), IngestError> {
+    adopt(ledger, sink, stopped)?;
+    if stopped() {
+        return Ok((Tracker::of_everything(Bounds::default()), BTreeMap::new()));
+    }
+    let now = clock::now();
+    begin(ledger, sink, now)?;
+    remembered(ledger, now)
 }
 
 /// A tracker that knows what the ledger knows.
@@ -55,4 +123,59 @@ pub fn remembered(ledger: &mut Ledger, now: Now) -> Result<(Tracker, BTreeMap<St
         }
     })?;
     Ok((tracker, sites))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::sinks::{Begun, Beyond, Correction, SinkError, Stored};
+
+    /// Full for so many reads; then without end, or at its end.
+    struct Planted {
+        full: usize,
+        endless: bool,
+    }
+
+    impl Sink for Planted {
+        fn beyond(&mut self, _: Option<&str>) -> Result<Option<Beyond>, SinkError> {
+            if self.full > 0 {
+                self.full -= 1;
+                let source = std::io::ErrorKind::StorageFull.into();
+                return Err(SinkError { what: "planted", path: "/nowhere".into(), source });
+            }
+            Ok(self.endless.then(|| Beyond { rows: Vec::new(), since_ms: 1, position: "1".to_owned() }))
+        }
+        fn begin(&mut self, _: Option<&str>, _: Now) -> Result<Begun, SinkError> {
+            Ok(Begun::Ready)
+        }
+        fn write(&mut self, _: &Stored<'_>) -> Result<(), SinkError> {
+            Ok(())
+        }
+        fn correct(&mut self, _: &Correction<'_>) -> Result<(), SinkError> {
+            Ok(())
+        }
+        fn flush(&mut self) -> Result<String, SinkError> {
+            Ok("0".to_owned())
+        }
+    }
+
+    async fn settled(sink: Planted, stop: impl Future<Output = ()>) -> Option<Ground> {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(dir.path()).unwrap();
+        tokio::pin!(stop);
+        settle(ledger, Box::new(sink), stop).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_start_on_a_full_disk_waits_for_room() {
+        assert!(settled(Planted { full: 2, endless: false }, std::future::pending()).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_start_that_waits_or_reads_ends_when_it_is_told_to() {
+        for full in [0, usize::MAX] {
+            let stop = tokio::time::sleep(Duration::from_millis(50));
+            assert!(settled(Planted { full, endless: true }, stop).await.is_none());
+        }
+    }
 }

@@ -21,8 +21,8 @@ use crate::hub::sinks::Sink;
 
 /// Jobs that may wait: one batch, and questions.
 const WAITING: usize = 16;
-const FIRST_WAIT: Duration = Duration::from_millis(500);
-const LONGEST_WAIT: Duration = Duration::from_secs(15);
+pub(super) const FIRST_WAIT: Duration = Duration::from_millis(500);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(15);
 
 enum Job {
     Commit(Batch),

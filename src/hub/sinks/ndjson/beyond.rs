@@ -1,12 +1,12 @@
 //! What the files hold beyond the ledger's position, read back so that the ledger learns it; decision 0010 says why.
 //!
 //! Whole lines are stored, whoever wrote them and whether or not a ledger once knew: they are synced and told in their
-//! order, a part at a time. Nothing that a ledger may ever have vouched for is destroyed: behind the last newline of the newest
-//! file there is only a line that was never finished, which is dropped; other bytes that are no lines of ours are moved
-//! beside the newest file, and stay where they are in older ones.
+//! order, a part at a time. Nothing that a ledger may ever have vouched for is destroyed: what is no line of ours stays where it
+//! is as far as its newline. Behind the last newline of the newest file a line that is whole gets its own, one
+//! that was never finished is dropped, and other bytes are moved beside the file.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -49,10 +49,20 @@ fn part(dir: &Path, at: &Position, newest: bool) -> Result<Option<Beyond>, SinkE
         return Ok(None);
     }
     let file = File::open(&path).map_err(failed("cannot open", &path))?;
-    let (rows, end, stop) = read(file, at.len, newest).map_err(failed("cannot read", &path))?;
+    let (mut rows, mut end, stop) = read(file, &path, at.len).map_err(failed("cannot read", &path))?;
     match stop {
+        Stop::Whole { row, text, piece } => {
+            rows.extend(row);
+            if newest {
+                finish_line(&path, end + text)?;
+            }
+            end += if newest { text + 1 } else { piece };
+        }
         Stop::Unfinished if newest => drop_line(&path, end)?,
-        Stop::Unreadable => set_aside(dir, &path, end)?,
+        Stop::Unreadable if newest => set_aside(dir, &path, end)?,
+        Stop::Unreadable => {
+            tracing::error!(file = %path.display(), at = end, "its end is no record of ours; it stays there")
+        }
         Stop::Unfinished | Stop::More | Stop::End => {}
     }
     if end == at.len {
@@ -70,38 +80,104 @@ enum Stop {
     /// The part is long enough.
     More,
     End,
+    /// What follows is a line whose newline is not there or another byte: so many bytes of text, in a piece so long.
+    Whole {
+        row: Option<Found>,
+        text: u64,
+        piece: u64,
+    },
     /// What follows is the beginning of a line.
     Unfinished,
     /// What follows is no line of ours.
     Unreadable,
 }
 
-/// Lines from `from` on, and where they end.
-fn read(mut file: File, from: u64, newest: bool) -> io::Result<(Vec<Found>, u64, Stop)> {
+/// Lines from `from` on, and where they end. What is none of ours is passed over as far as its newline.
+fn read(mut file: File, path: &Path, from: u64) -> io::Result<(Vec<Found>, u64, Stop)> {
     file.seek(SeekFrom::Start(from))?;
     let mut reader = BufReader::new(file);
-    let (mut rows, mut end, mut passed) = (Vec::new(), from, 0u64);
-    let mut line = Vec::new();
+    let (mut rows, mut end, mut line) = (Vec::new(), from, Vec::new());
+    let (mut first_bad, mut pieces, mut bytes) = (None, 0u64, 0u64);
     let stop = loop {
         if end - from >= PART {
             break Stop::More;
         }
         line.clear();
-        let length = reader.by_ref().take(MAX_LINE as u64).read_until(b'\n', &mut line)? as u64;
+        let mut length = reader.by_ref().take(MAX_LINE as u64).read_until(b'\n', &mut line)? as u64;
+        if length == 0 {
+            break Stop::End;
+        }
         let whole = line.last() == Some(&b'\n');
         match found(&line).filter(|_| whole) {
-            _ if length == 0 => break Stop::End,
-            _ if !whole && line.len() < MAX_LINE => break Stop::Unfinished,
-            Some(row) => rows.extend(row),
-            None if newest => break Stop::Unreadable,
-            None => passed += length,
+            Some(row) => {
+                rows.extend(row);
+                end += length;
+                continue;
+            }
+            None if whole => {}
+            None if line.len() < MAX_LINE => break last(&line),
+            None => match rest_of_line(&mut reader)? {
+                Some(rest) => length += rest,
+                None => break Stop::Unreadable,
+            },
         }
+        first_bad.get_or_insert(end);
+        (pieces, bytes) = (pieces + 1, bytes + length);
         end += length;
     };
-    if passed > 0 {
-        tracing::error!(bytes = passed, "a record file holds lines that are none of ours; they stay there");
+    if let Some(at) = first_bad {
+        tracing::error!(
+            file = %path.display(), at, pieces, bytes,
+            "holds lines that are no records of ours (a damaged disk?), the first at this offset: they are passed over and \
+             stay there; what is missing by it is asked for again"
+        );
     }
     Ok((rows, end, stop))
+}
+
+/// What the piece is behind the last newline. The text of a line is whole only with its last brace, so one that reads
+/// as a line is the line that was made.
+fn last(piece: &[u8]) -> Stop {
+    let length = piece.len() as u64;
+    if let Some(row) = found(piece) {
+        return Stop::Whole { row, text: length, piece: length };
+    }
+    if let Some(row) = found(&piece[..piece.len() - 1]) {
+        return Stop::Whole { row, text: length - 1, piece: length };
+    }
+    match serde_json::from_slice::<serde::de::IgnoredAny>(piece) {
+        Err(e) if e.is_eof() && piece.starts_with(b"{") => Stop::Unfinished,
+        _ => Stop::Unreadable,
+    }
+}
+
+/// The bytes up to and with the next newline; `None` when there is none.
+fn rest_of_line(reader: &mut impl BufRead) -> io::Result<Option<u64>> {
+    let mut length = 0;
+    loop {
+        let buffer = reader.fill_buf()?;
+        if buffer.is_empty() {
+            return Ok(None);
+        }
+        let newline = buffer.iter().position(|byte| *byte == b'\n');
+        let used = newline.map_or(buffer.len(), |at| at + 1);
+        reader.consume(used);
+        length += used as u64;
+        if newline.is_some() {
+            return Ok(Some(length));
+        }
+    }
+}
+
+fn finish_line(path: &Path, end: u64) -> Result<(), SinkError> {
+    tracing::info!(file = %path.display(), "a last line was whole but for its newline: it has one now");
+    let finish = || {
+        let mut file = OpenOptions::new().write(true).open(path)?;
+        file.seek(SeekFrom::Start(end))?;
+        file.write_all(b"\n")?;
+        file.sync_all()
+    };
+    finish().map_err(failed("cannot write to", path))
 }
 
 fn drop_line(path: &Path, end: u64) -> Result<(), SinkError> {
@@ -111,14 +187,9 @@ fn drop_line(path: &Path, end: u64) -> Result<(), SinkError> {
 
 /// Moves what follows `end` into a file of its own.
 fn set_aside(dir: &Path, path: &Path, end: u64) -> Result<(), SinkError> {
-    let (aside, mut to) = free_file(path)?;
-    let mut copy = || {
-        let mut from = File::open(path)?;
-        from.seek(SeekFrom::Start(end))?;
-        let bytes = io::copy(&mut from, &mut to)?;
-        to.sync_all().map(|()| bytes)
-    };
-    let bytes = copy().map_err(failed("cannot set aside what cannot be read, in", &aside))?;
+    let mut from = File::open(path).map_err(failed("cannot open", path))?;
+    from.seek(SeekFrom::Start(end)).map_err(failed("cannot seek in", path))?;
+    let (aside, bytes) = copy_aside(path, from)?;
     sync_dir(dir)?;
     tracing::error!(
         file = %path.display(), bytes, aside = %aside.display(),
@@ -128,18 +199,30 @@ fn set_aside(dir: &Path, path: &Path, end: u64) -> Result<(), SinkError> {
     shorten(path, end)
 }
 
-fn free_file(path: &Path) -> Result<(PathBuf, File), SinkError> {
-    let mut number = 1u64;
-    loop {
-        let mut aside = path.as_os_str().to_owned();
-        aside.push(format!(".tail-{number}"));
-        let aside = PathBuf::from(aside);
-        match OpenOptions::new().write(true).create_new(true).open(&aside) {
-            Ok(file) => return Ok((aside, file)),
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => number += 1,
-            Err(e) => return Err(failed("cannot make", &aside)(e)),
+/// Under its name only when it is whole: attempts on a full disk leave nothing behind.
+fn copy_aside(path: &Path, mut from: impl Read) -> Result<(PathBuf, u64), SinkError> {
+    let beside = |end: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(end);
+        PathBuf::from(name)
+    };
+    let part = beside(".tail-part");
+    let mut copy = || {
+        let mut to = File::create(&part)?;
+        let bytes = io::copy(&mut from, &mut to)?;
+        to.sync_all()?;
+        let mut number = 1u64;
+        while beside(&format!(".tail-{number}")).try_exists()? {
+            number += 1;
         }
-    }
+        let aside = beside(&format!(".tail-{number}"));
+        std::fs::rename(&part, &aside)?;
+        Ok((aside, bytes))
+    };
+    copy().map_err(|error| {
+        std::fs::remove_file(&part).ok();
+        failed("cannot set aside what cannot be read, in", &part)(error)
+    })
 }
 
 fn shorten(path: &Path, end: u64) -> Result<(), SinkError> {
@@ -186,4 +269,34 @@ fn found(line: &[u8]) -> Option<Option<Found>> {
         Line::Clock { host, boot, offset } => Some(Found::Correction { host, boot, offset_ms: offset }),
         Line::Other => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Some bytes, then a full disk.
+    struct Full(usize);
+
+    impl Read for Full {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.0 = self.0.checked_sub(1).ok_or(io::ErrorKind::StorageFull)?;
+            buffer.fill(b'x');
+            Ok(buffer.len())
+        }
+    }
+
+    #[test]
+    fn setting_aside_leaves_nothing_of_an_attempt_that_failed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        for _ in 0..3 {
+            copy_aside(&path, Full(2)).unwrap_err();
+            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        }
+        for number in 1..=2 {
+            let (aside, bytes) = copy_aside(&path, &b"tail"[..]).unwrap();
+            assert_eq!((aside, bytes), (dir.path().join(format!("f.tail-{number}")), 4));
+        }
+    }
 }

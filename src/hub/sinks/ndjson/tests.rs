@@ -127,7 +127,8 @@ fn a_new_ledger_reads_all_files_and_a_torn_line_spoils_none() {
     let at = batch(sink.as_mut(), None, 1..=3, now(0));
     let at = batch(sink.as_mut(), Some(&at), 4..=5, now(1));
     drop(sink);
-    append(&path_of(dir.path(), &at), &[b'{'; BUFFER + 10]);
+    let torn = [&b"{\"type\":\"record\",\"host\":\""[..], &[b'x'; BUFFER]].concat();
+    append(&path_of(dir.path(), &at), &torn);
     let mut sink = open(&small).unwrap();
     assert_eq!(read_back(sink.as_mut(), None), (vec![1, 2, 3, 4, 5], Some(at.clone())));
     batch(sink.as_mut(), Some(&at), 6..=6, now(2));
@@ -159,7 +160,7 @@ fn an_older_ledger_reads_back_what_came_since_in_every_file() {
 }
 
 #[test]
-fn what_is_no_line_of_ours_is_moved_beside_the_newest_file_and_stays_in_an_older() {
+fn what_is_no_line_of_ours_is_passed_over_and_costs_no_line_behind_it() {
     let dir = tempfile::tempdir().unwrap();
     let mut small = options(dir.path());
     small.file_bytes = 1;
@@ -167,19 +168,52 @@ fn what_is_no_line_of_ours_is_moved_beside_the_newest_file_and_stays_in_an_older
     let first = batch(sink.as_mut(), None, 1..=1, now(0));
     let second = batch(sink.as_mut(), Some(&first), 2..=2, now(1));
     drop(sink);
-    let garbage = b"\0\0\0 garbage\n{\"type\":\"record\",\"host\":\"h\",\"site\":\"s\",\"epoch\":1,\"seq\":99}\ntorn";
-    append(&path_of(dir.path(), &first), garbage);
-    append(&path_of(dir.path(), &second), garbage);
+    let bad = b"\0\0\0 garbage\n{\"type\":\"record\",\"host\":\"h\",\"site\":\"s\",\"epoch\":1,\"seq\":99}\n";
+    let garbage = [&bad[..], b"\0torn"].concat();
+    append(&path_of(dir.path(), &first), &garbage);
+    append(&path_of(dir.path(), &second), &garbage);
     let mut sink = open(&small).unwrap();
-    assert_eq!(read_back(sink.as_mut(), None), (vec![1, 99, 2], Some(second.clone())));
-    let aside = format!("{}.tail-1", path_of(dir.path(), &second).display());
-    assert_eq!(std::fs::read(aside).unwrap(), garbage);
-    assert!(std::fs::read(path_of(dir.path(), &first)).unwrap().ends_with(garbage));
-    // Again: a second one takes no place.
-    append(&path_of(dir.path(), &second), b"more\n");
-    assert_eq!(read_back(sink.as_mut(), Some(&second)), (vec![], Some(second.clone())));
-    let aside = format!("{}.tail-2", path_of(dir.path(), &second).display());
-    assert_eq!(std::fs::read(aside).unwrap(), b"more\n");
+    let (found, at) = read_back(sink.as_mut(), None);
+    assert_eq!(found, [1, 99, 2, 99]);
+    let path = path_of(dir.path(), &second);
+    let aside = |number: u64| std::fs::read(format!("{}.tail-{number}", path.display()));
+    assert_eq!(aside(1).unwrap(), b"\0torn");
+    assert!(std::fs::read(path_of(dir.path(), &first)).unwrap().ends_with(&garbage));
+    assert!(std::fs::read(&path).unwrap().ends_with(bad), "only what has no newline is moved");
+    // Again: a second one takes no place, and a long piece is one piece.
+    append(&path, &[&vec![b'0'; 9 << 20][..], b"\n{\"type\":\"later\"}\nmore"].concat());
+    let (found, later) = read_back(sink.as_mut(), at.as_deref());
+    assert_eq!((found, aside(2).unwrap()), (vec![], b"more".to_vec()));
+    let later = later.unwrap();
+    assert!(later.ends_with(&format!(" {}", std::fs::metadata(&path).unwrap().len())), "{later}");
+}
+
+#[test]
+fn a_last_line_is_kept_when_it_is_whole_and_dropped_when_it_is_torn_at_any_byte() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sink = open(&options(dir.path())).unwrap();
+    let at = batch(sink.as_mut(), None, 1..=1, now(0));
+    let all = batch(sink.as_mut(), Some(&at), 2..=2, now(1));
+    drop(sink);
+    let path = path_of(dir.path(), &at);
+    let text = std::fs::read(&path).unwrap();
+    let old = at.split(' ').nth(1).unwrap().parse().unwrap();
+    for length in old + 1..=text.len() {
+        for damage in [None, Some(b'X')] {
+            let mut torn = text[..length].to_vec();
+            if length == text.len()
+                && let Some(byte) = damage
+            {
+                torn[length - 1] = byte;
+            }
+            std::fs::write(&path, &torn).unwrap();
+            let mut sink = open(&options(dir.path())).unwrap();
+            let whole = length + 1 >= text.len();
+            let expected = if whole { (vec![2], Some(all.clone())) } else { (vec![], Some(at.clone())) };
+            assert_eq!(read_back(sink.as_mut(), Some(&at)), expected, "{length} bytes");
+            assert_eq!(std::fs::read(&path).unwrap(), text[..if whole { text.len() } else { old }]);
+        }
+    }
 }
 
 #[test]
