@@ -5,6 +5,7 @@ pub mod cli;
 pub mod clock;
 pub mod collect;
 pub mod config;
+pub mod events;
 pub mod host;
 #[cfg(feature = "hub")]
 pub mod hub;

@@ -6,6 +6,7 @@ mod cli;
 mod collectors;
 #[cfg(feature = "demo")]
 mod demo;
+mod events;
 mod hung_mount;
 mod migration;
 mod reload;

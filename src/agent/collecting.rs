@@ -14,6 +14,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::clock::{self, Now};
 use crate::collect::{self, AgentFigures, Collector, CollectorSpec, Context, HostRoot, exec};
+use crate::events::{Events, Rule};
 use crate::record::{ClockContext, ErrorKind, Point, Run, RunError, Value};
 use crate::schedule::{Job, MissReason, Missed, Scheduler};
 use absent::Absent;
@@ -63,6 +64,7 @@ pub struct Collecting {
     /// Of collectors that a reload has taken away.
     retired: Account,
     absent: Vec<Absent>,
+    events: Events,
     /// Runs missed because of a blackout that are counted and not yet recorded: one record a window, not one a run.
     dark: Vec<u64>,
     root: HostRoot,
@@ -118,8 +120,18 @@ impl Collecting {
         let absent = sources.iter().map(|_| Absent::default()).collect();
         let dark = vec![0; sources.len()];
         let synced = Synced { value: false, next: Duration::ZERO };
-        let (scripts, running) = (JoinSet::new(), HashMap::new());
-        Self { scheduler, sources, accounts, retired, absent, dark, root, host, boot, synced, scripts, running }
+        let (scripts, running, events) = (JoinSet::new(), HashMap::new(), Events::new(Vec::new()));
+        Self { scheduler, sources, accounts, retired, absent, events, dark, root, host, boot, synced, scripts, running }
+    }
+
+    /// What runs are to be told of from now on.
+    pub fn watched_by(mut self, events: Events) -> Self {
+        self.events = events;
+        self
+    }
+
+    pub fn events(&mut self) -> &mut Events {
+        &mut self.events
     }
 
     pub fn next_wake(&self) -> Option<Duration> {
@@ -231,6 +243,16 @@ impl Collecting {
         runs
     }
 
+    /// Other alarms from now on, for the present collectors; see [`Events::replace`].
+    pub fn replace_alarms(&mut self, rules: Vec<Rule>, now: &Now) -> Vec<Run> {
+        let collectors: Vec<Arc<str>> = self.sources.iter().map(|(name, _)| name.clone()).collect();
+        let over = self.events.replace(rules, &collectors, now);
+        let context = self.context(now);
+        over.into_iter()
+            .map(|(collector, point)| Run { collector, context: context.clone(), points: vec![point] })
+            .collect()
+    }
+
     /// All runs so far, those of collectors that are no more included.
     pub fn total(&self) -> Account {
         let mut total = self.retired.clone();
@@ -282,7 +304,7 @@ impl Collecting {
     }
 
     /// Books a run that ended, and makes it one for the outbox.
-    fn record(&mut self, collector: Arc<str>, points: Vec<Point>, context: ClockContext, now: &Now) -> Option<Run> {
+    fn record(&mut self, collector: Arc<str>, mut points: Vec<Point>, context: ClockContext, now: &Now) -> Option<Run> {
         let job = self.job(&collector);
         let account = job.map_or(&mut self.retired, |job| &mut self.accounts[job]);
         account.runs += 1;
@@ -293,7 +315,18 @@ impl Collecting {
         if !(points.is_empty() && job.is_some_and(|job| self.absent[job].is_said())) {
             account.last_error = error;
         }
+        self.tell(&collector, &mut points, job, now);
         (!points.is_empty()).then_some(Run { collector, context, points })
+    }
+
+    /// What a run changes goes with its points, into the same commit. One of a collector that is no more, and one that only
+    /// repeats that its source is missing, change nothing.
+    fn tell(&mut self, collector: &Arc<str>, points: &mut Vec<Point>, job: Option<usize>, now: &Now) {
+        let Some(job) = job else { return };
+        if !(points.is_empty() && self.absent[job].is_said()) {
+            let events = self.events.saw(collector, points, now);
+            points.extend(events);
+        }
     }
 
     fn context(&mut self, now: &Now) -> ClockContext {

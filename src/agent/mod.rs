@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 use crate::clock::{self, Now};
 use crate::collect::HostRoot;
 use crate::config::Config;
+use crate::events::Events;
 use crate::outbox::writer::{Event, Handle};
 use crate::record::Run;
 use crate::uplink::Input;
@@ -135,6 +136,17 @@ impl Agent {
         } else {
             self.report.refused(&collector, points, clock::now().mono);
         }
+        self.keep_events();
+    }
+
+    /// What has been told must be known after a kill too, or it would be told again, or never be over.
+    fn keep_events(&mut self) {
+        let events = self.collecting.events();
+        self.report.events(events.is_crowded());
+        if let Some(note) = events.take_note() {
+            self.outbox.set_note(Events::NOTE, &note);
+            self.outbox.flush();
+        }
     }
 
     /// Collectors that a hub wants to run now. Returns whether there were any.
@@ -214,6 +226,9 @@ impl Agent {
         for run in self.collecting.replace(setup::jobs(&config, &self.identity.host.id), plan, &now) {
             self.record(run);
         }
+        for run in self.collecting.replace_alarms(config.alarms.clone(), &now) {
+            self.record(run);
+        }
         let meta = encode_payload(&setup::meta(&config, &self.identity, &self.root, &loaded.hash));
         self.delivery.handle(Input::Meta(meta), now);
         self.report.configured(&loaded.checked, &loaded.hash, &self.reload.waiting(&loaded.checked), now);
@@ -238,6 +253,7 @@ impl Agent {
             Event::Appended { .. } => self.unstored = self.unstored.saturating_sub(1),
             Event::Opened(found) => {
                 self.opened();
+                self.collecting.events().remember(found.notes.get(Events::NOTE).map(String::as_str));
                 self.delivery.handle(Input::Anchors(relay::anchors(found)), now);
             }
             Event::Flushed(number) => self.flushed = *number,

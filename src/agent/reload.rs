@@ -109,6 +109,7 @@ impl Reload {
             agent: config::Agent { cgroup: self.started.config.agent.cgroup.clone(), ..fresh.agent.clone() },
             collectors: fresh.collectors.clone(),
             disabled: fresh.disabled.clone(),
+            alarms: fresh.alarms.clone(),
             blackouts: fresh.blackouts.clone(),
             ..self.started.config.clone()
         }

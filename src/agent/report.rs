@@ -120,6 +120,12 @@ impl Report {
         self.problem("outbox at start", (!problems.is_empty()).then(|| problems.join("; ")));
     }
 
+    /// Whether there are more alarms than can be followed.
+    pub fn events(&mut self, crowded: bool) {
+        let line = "more values are beyond the limits of alarms than can be followed: some alarms are not raised";
+        self.problem("events", crowded.then(|| line.to_owned()));
+    }
+
     /// What keeps the host id from being stored.
     pub fn host_id(&mut self, problem: Option<String>) {
         if let Some(line) = &problem {

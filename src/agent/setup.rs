@@ -18,6 +18,7 @@ use super::witness::{self, Witness};
 use crate::clock::{self, Now};
 use crate::collect::{self, HostRoot, exec};
 use crate::config::{self, Config, What};
+use crate::events::Events;
 use crate::host::{self, HostId, Source as IdSource};
 use crate::outbox::{self, FileDisk, HostIdError, writer};
 use crate::schedule::{self, Job, Scheduler};
@@ -115,6 +116,8 @@ pub fn start(loaded: Loaded, load: Load, root: HostRoot, rng_seed: u64) -> Resul
     report.configured(&loaded.checked, &loaded.hash, &[], now);
     report.found(&found.problems);
     report.host_id(keep_host_id(&config.outbox.dir, &identity.host));
+    let mut watch = Events::new(config.alarms.clone());
+    watch.remember(found.notes.get(Events::NOTE).map(String::as_str));
     let (outbox, events) = opening.spawn(config.outbox.commit_window, witness).map_err(StartError::Thread)?;
     Ok(Agent {
         collecting: Collecting::new(
@@ -123,7 +126,8 @@ pub fn start(loaded: Loaded, load: Load, root: HostRoot, rng_seed: u64) -> Resul
             root.clone(),
             host.as_str().into(),
             identity.boot.clone(),
-        ),
+        )
+        .watched_by(watch),
         delivery: Delivery::new(uplink, broker(config, &host, found.last_wall_ms)),
         outbox,
         events,

@@ -22,6 +22,8 @@ pub struct Key {
 pub enum Kind {
     Bool,
     Int(i64, i64),
+    /// Whole or not.
+    Number,
     /// Any text without control characters, not empty.
     Text,
     /// Letters, digits, `_` and `-`: a level of an MQTT topic.
@@ -53,8 +55,9 @@ pub const UNLIMITED: &str = "unlimited";
 
 pub const COLLECTOR: &str = "collector";
 pub const BLACKOUT: &str = "blackout";
+pub const ALARM: &str = "alarm";
 /// Sections in double brackets: there may be several, and those of all files add up.
-pub const REPEATED: [&str; 2] = [COLLECTOR, BLACKOUT];
+pub const REPEATED: [&str; 3] = [COLLECTOR, BLACKOUT, ALARM];
 
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
@@ -102,6 +105,12 @@ pub const SECTIONS: &[SectionSpec] = &[
         about: "When collectors are not to run. Repeat the section for each window. A run that is due in one is counted as \
                 missed, with the reason blackout; one record tells their number, with the next run that is made.",
         keys: BLACKOUT_KEYS,
+    },
+    SectionSpec {
+        name: ALARM,
+        about: "A value of a collector that is an event when it goes beyond a limit, and when it is back. Repeat the section \
+                for each. It is evaluated on this host: see docs/events.md.",
+        keys: ALARM_KEYS,
     },
 ];
 
@@ -305,6 +314,26 @@ const SCRIPTS: &[Key] = &[
          the main file unless given.",
     ),
     key("zone", Kind::Text, "\"local\"", "The time zone of all lines: an IANA name, \"UTC\" or \"local\"."),
+];
+
+const ALARM_KEYS: &[Key] = &[
+    open("name", Kind::Name, "\"disk-full\"", "Names the alarm. Required."),
+    open("collector", Kind::Name, "\"filesystems\"", "Whose records are watched. Required."),
+    open("record", Kind::Text, "\"system.filesystem\"", "Only records of this name."),
+    open(
+        "tags",
+        Kind::Texts,
+        "[\"mountpoint=/\"]",
+        "Only records with these tags. Each series has an alarm of its own.",
+    ),
+    open("field", Kind::Text, "\"utilization\"", "The field whose value counts; true is 1, false 0. Required."),
+    open("above", Kind::Number, "0.9", "Raised when the value is above this .."),
+    open("below", Kind::Number, "0.1", ".. or, instead, below this."),
+    open("clear", Kind::Number, "0.85", "Over when the value is back at this; the limit itself unless given."),
+    key("runs", Kind::Int(1, 10_000), "1", "Raised only after so many runs beyond the limit in a row .."),
+    key("for", Kind::Duration(0, 366 * DAY), "\"0s\"", ".. and only when they have lasted so long."),
+    key("severity", Kind::Choice(&["info", "warning", "critical"]), "\"warning\"", "Handed on with the event."),
+    open("message", Kind::Text, "\"the disk is nearly full\"", "A text for whoever reads the event."),
 ];
 
 const BLACKOUT_KEYS: &[Key] = &[

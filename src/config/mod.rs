@@ -3,6 +3,7 @@
 //! Two stages: `tree` merges untyped values that know their origin, then each section is read and checked. Never
 //! opens a socket, never creates a file, never prints; it looks at the files that the configuration names.
 
+mod alarms;
 mod blackouts;
 mod broker;
 mod collectors;
@@ -45,6 +46,7 @@ pub use watch::Watch;
 
 use crate::clock::Now;
 use crate::collect::exec::cgroup::Place;
+use crate::events::Rule;
 use crate::uplink::Level;
 use reader::{Reader, Section};
 use sides::Lines;
@@ -77,6 +79,7 @@ pub struct Config {
     /// Names of those that are switched off.
     pub disabled: Vec<Arc<str>>,
     pub blackouts: Vec<Blackout>,
+    pub alarms: Vec<Rule>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -245,6 +248,7 @@ fn configured_conf_d(root: &Table) -> Option<PathBuf> {
 
 fn check(mut root: Table, lines: Lines<'_>, mut reader: Reader<'_>) -> Result<Checked, Rejected> {
     let tables = take_entries(&mut root, keys::COLLECTOR, &mut reader);
+    let alarms = take_entries(&mut root, keys::ALARM, &mut reader);
     let windows = take_entries(&mut root, keys::BLACKOUT, &mut reader);
     let host = sections::host(take_section(&mut root, "host", &mut reader), &mut reader);
     let broker = broker::check(take_section(&mut root, "broker", &mut reader), &mut reader);
@@ -256,6 +260,7 @@ fn check(mut root: Table, lines: Lines<'_>, mut reader: Reader<'_>) -> Result<Ch
     let (from_lines, collectors) = sides::join(lines, tables, &mut reader);
     let (collectors, disabled) = collectors::check(collectors, agent.as_ref(), &mut reader);
     let blackouts = blackouts::check(windows, &collectors, &disabled, &mut reader);
+    let alarms = alarms::check(alarms, &collectors, &disabled, &mut reader);
     sections::topics(host.as_ref(), &collectors, &mut reader);
     unknown_sections(root, &mut reader);
     let mut problems = reader.problems;
@@ -265,7 +270,7 @@ fn check(mut root: Table, lines: Lines<'_>, mut reader: Reader<'_>) -> Result<Ch
         (Some(host), Some(broker), Some(outbox), Some(uplink), Some(log), Some(agent))
             if problems.iter().all(|problem| problem.severity != Severity::Error) =>
         {
-            let config = Config { host, broker, outbox, uplink, log, agent, collectors, disabled, blackouts };
+            let config = Config { host, broker, outbox, uplink, log, agent, collectors, disabled, blackouts, alarms };
             Ok(Checked { config, settings: reader.settings, warnings: problems, from_lines, watch: reader.watch })
         }
         _ => Err(Rejected { problems, watch: reader.watch, outbox_dir }),

@@ -97,6 +97,17 @@ impl Reader<'_> {
         Some(value)
     }
 
+    pub fn number(&mut self, section: &mut Section, name: &str) -> Option<f64> {
+        let value = self.read(section, name, |node, _| match &node.data {
+            Data::Int(value) => Ok(*value as f64),
+            Data::Float(value) if value.is_finite() => Ok(*value),
+            Data::Float(value) => Err(Misfit::new(format!("{value} is no finite number"))),
+            _ => Err(Misfit::kind("a number", node)),
+        })?;
+        self.show(section, name, format!("{value:?}"));
+        Some(value)
+    }
+
     pub fn duration(&mut self, section: &mut Section, name: &str) -> Option<Duration> {
         let value = self.read(section, name, |node, key| {
             let Data::Str(text) = &node.data else {

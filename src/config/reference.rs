@@ -27,6 +27,7 @@ pub fn reference() -> String {
     push_repeated(&mut text, keys::COLLECTOR);
     push_builtins(&mut text);
     push_repeated(&mut text, keys::BLACKOUT);
+    push_repeated(&mut text, keys::ALARM);
     text
 }
 

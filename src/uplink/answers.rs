@@ -41,6 +41,7 @@ impl Uplink {
         if chunks.is_empty() || !live || chunks.iter().map(|c| c.maps.len()).sum::<usize>() > LIVE_BYTES {
             return;
         }
+        self.copies.take(&chunks);
         chunks.iter().for_each(|c| self.delivery.claim(c.epoch, c.seqs()));
         for run in self.live.push(collector, chunks) {
             self.release_run(&run);
@@ -312,6 +313,7 @@ impl Uplink {
             }
         }
         self.live_all_to_history();
+        self.copies.clear();
         self.loader.clear();
         self.gates.values_mut().chain([&mut self.history_gate]).for_each(super::gate::Gate::disconnected);
         self.live_paused = false;

@@ -10,6 +10,7 @@ mod anchors;
 mod answers;
 pub mod backoff;
 mod commands;
+mod copies;
 mod delivery;
 mod evidence;
 mod gate;
@@ -59,6 +60,7 @@ use crate::wire::Loss;
 use acks::Acks;
 use backoff::Rng;
 use commands::Commands;
+use copies::Copies;
 use delivery::Delivery;
 use gate::Gate;
 use heartbeat::Heartbeat;
@@ -125,6 +127,7 @@ pub struct Uplink {
     /// Nothing has been published by this process before the present connection.
     first_connection: bool,
     commands: Commands,
+    copies: Copies,
     delivery: Delivery,
     losses: Losses,
     /// Losses ride on no message with records until then: one such message was refused for its content.
@@ -189,6 +192,7 @@ impl Uplink {
             acks: Acks::default(),
             first_connection: true,
             commands: Commands::default(),
+            copies: Copies::default(),
             heartbeat: Heartbeat::default(),
             delivery: Delivery::new(opened),
             losses: unsettled,

@@ -77,7 +77,7 @@ impl Uplink {
         self.link.up()?;
         if let Some(stopping) = self.stopping {
             let in_time = stopping.farewell.is_none() && now.mono < stopping.deadline;
-            let live = if in_time { self.publish_live(now) } else { None };
+            let live = if in_time { self.publish_live(now).or_else(|| self.publish_copy(now)) } else { None };
             return live.or_else(|| self.farewell(now.mono));
         }
         if self.subscription.take_due(now.mono) {
@@ -88,7 +88,7 @@ impl Uplink {
             (self.history_wake, self.suspects_wake) = (None, None);
             return own;
         }
-        self.publish_live(now).or_else(|| self.publish_history(now))
+        self.publish_live(now).or_else(|| self.publish_copy(now)).or_else(|| self.publish_history(now))
     }
 
     /// Commands, acknowledgements, and our own status: the will of an older connection may overwrite it.

@@ -60,6 +60,8 @@ pub enum Kind {
     Meta,
     Offline,
     Reply,
+    /// A copy of a record: its answer means nothing for the record.
+    Event,
     Data(Data),
 }
 

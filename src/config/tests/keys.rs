@@ -69,6 +69,7 @@ fn fits(kind: Kind, literal: &str) -> bool {
         Kind::Text | Kind::Name | Kind::Path => literal == "\"x\"",
         Kind::Texts => literal == "[\"x\"]" || literal == "[]",
         Kind::Duration(..) | Kind::Size(..) | Kind::Rate(..) | Kind::Choice(_) => false,
+        Kind::Number => literal == "0xff" || literal.parse::<f64>().is_ok_and(f64::is_finite),
         Kind::Table => literal == "{}",
     }
 }
@@ -113,6 +114,15 @@ fn every_key_refuses_values_of_every_other_kind() {
                 };
                 let rest = if key.name == "days" { "to = \"06:00\"\n" } else { "" };
                 format!("[[blackout]]\n{} = {literal}\n{name}{pair}{rest}{BROKER}", key.name)
+            } else if section.name == keys::ALARM {
+                let whole = [("name", "\"x\""), ("collector", "\"cpu\""), ("field", "\"x\""), ("above", "1")];
+                let given = |name: &str| name == key.name || name == "above" && key.name == "below";
+                let rest: Vec<String> = whole
+                    .iter()
+                    .filter(|(name, _)| !given(name))
+                    .map(|(name, value)| format!("{name} = {value}\n"))
+                    .collect();
+                format!("[[alarm]]\n{} = {literal}\n{}{BROKER}", key.name, rest.concat())
             } else if section.name == keys::COLLECTOR {
                 let name = if key.name == "name" { "" } else { "name = \"cpu\"\n" };
                 format!("[[collector]]\n{} = {literal}\n{name}{BROKER}", key.name)
@@ -148,6 +158,10 @@ fn misspelled_keys_are_refused_with_the_right_one() {
                 keys::COLLECTOR => format!("[[collector]]\n{wrong} = 1\nname = \"cpu\"\n{BROKER}"),
                 keys::BLACKOUT => {
                     format!("[[blackout]]\n{wrong} = 1\nname = \"x\"\nfrom = \"22:00\"\nto = \"06:00\"\n{BROKER}")
+                }
+                keys::ALARM => {
+                    let whole = "name = \"x\"\ncollector = \"cpu\"\nfield = \"x\"\nabove = 1\n";
+                    format!("[[alarm]]\n{wrong} = 1\n{whole}{BROKER}")
                 }
                 "broker" => format!("[broker]\n{wrong} = 1\nurl = \"mqtts://b\"\n"),
                 name => format!("[{name}]\n{wrong} = 1\n{BROKER}"),

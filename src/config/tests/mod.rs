@@ -1,5 +1,6 @@
 //! Tests of the configuration: every kind of bad input has a place, a reason and a hint; nothing read is ever half used.
 
+mod alarms;
 mod blackouts;
 mod broker;
 mod collectors;
