@@ -8,6 +8,7 @@ mod collectors;
 mod demo;
 mod hung_mount;
 mod migration;
+mod put;
 mod reload;
 mod sandbox;
 mod scenarios;

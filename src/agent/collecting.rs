@@ -296,7 +296,7 @@ impl Collecting {
         (!points.is_empty()).then_some(Run { collector, context, points })
     }
 
-    fn context(&mut self, now: &Now) -> ClockContext {
+    pub fn context(&mut self, now: &Now) -> ClockContext {
         ClockContext { boot: self.boot.clone(), synced: self.synced.get(now) }
     }
 
