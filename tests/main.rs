@@ -9,6 +9,7 @@ mod demo;
 mod events;
 mod hung_mount;
 mod migration;
+mod put;
 mod reload;
 mod sandbox;
 mod scenarios;

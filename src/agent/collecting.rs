@@ -329,7 +329,7 @@ impl Collecting {
         }
     }
 
-    fn context(&mut self, now: &Now) -> ClockContext {
+    pub fn context(&mut self, now: &Now) -> ClockContext {
         ClockContext { boot: self.boot.clone(), synced: self.synced.get(now) }
     }
 

@@ -7,6 +7,7 @@ mod alarm;
 mod collecting;
 mod delivery;
 mod ipc;
+mod put;
 pub mod relay;
 mod reload;
 mod report;
@@ -23,7 +24,7 @@ use crate::clock::{self, Now};
 use crate::collect::HostRoot;
 use crate::config::Config;
 use crate::events::Events;
-use crate::outbox::writer::{Event, Handle};
+use crate::outbox::writer::{Event, Handle, Returned};
 use crate::record::Run;
 use crate::uplink::Input;
 use crate::wire::encode_payload;
@@ -56,6 +57,7 @@ pub struct Agent {
     outbox: Handle,
     events: mpsc::Receiver<Event>,
     socket: Option<StatusSocket>,
+    door: Option<put::Door>,
     service: ServiceManager,
     alarm: Alarm,
     report: Report,
@@ -149,6 +151,24 @@ impl Agent {
         }
     }
 
+    /// Records of an application. They are no run of a collector: nothing was due.
+    fn put(&mut self, request: put::Request) {
+        let put::Request { collector, points, reply } = request;
+        let configured = self.config.collectors.iter().map(|known| &known.name).chain(&self.config.disabled);
+        if configured.into_iter().any(|known| *known == collector) {
+            let message = format!("collector: {collector} is one of the agent's own collectors: choose another name");
+            // Whoever asked may have gone away.
+            return drop(reply.send(Err(Returned::Refused(message))));
+        }
+        let now = clock::now();
+        let run = Run { collector, context: self.collecting.context(&now), points };
+        let count = run.points.len();
+        if self.outbox.put(run, reply, now.mono) {
+            self.unstored += 1;
+            self.report.put(count);
+        }
+    }
+
     /// Collectors that a hub wants to run now. Returns whether there were any.
     fn run_commanded(&mut self, now: Now) -> bool {
         let runs = self.delivery.take_runs();
@@ -195,6 +215,10 @@ impl Agent {
             }
             peer = accept(self.socket.as_ref()) => {
                 ipc::answer(peer, self.report.document(&self.delivery, &self.collecting, clock::now()));
+                Woken::Again
+            }
+            request = next_put(self.door.as_mut()) => {
+                self.put(request);
                 Woken::Again
             }
             () = self.alarm.at(wake) => Woken::Again,
@@ -250,7 +274,7 @@ impl Agent {
         let now = clock::now();
         self.report.outbox(&event, now);
         match &event {
-            Event::Appended { .. } => self.unstored = self.unstored.saturating_sub(1),
+            Event::Appended { .. } | Event::Returned => self.unstored = self.unstored.saturating_sub(1),
             Event::Opened(found) => {
                 self.opened();
                 self.collecting.events().remember(found.notes.get(Events::NOTE).map(String::as_str));
@@ -270,6 +294,9 @@ impl Agent {
         if self.socket.is_none() {
             self.socket = setup::status_socket(self.report.outbox_dir());
         }
+        if self.door.is_none() {
+            self.door = setup::door(&self.config, &mut self.report);
+        }
     }
 
     /// Stops collecting, commits what was collected and publishes it too if there is a connection, lets what is in flight
@@ -277,6 +304,7 @@ impl Agent {
     async fn stop(mut self, signal: &str, signals: &mut Signals) -> Result<(), RunError> {
         tracing::info!(signal, "stopping: what was collected is committed, what is in flight awaited");
         self.service.stopping();
+        self.door = None;
         let now = clock::now();
         let mut deadline = now.mono + self.stop_timeout;
         for run in self.collecting.stop(&now) {
@@ -342,6 +370,13 @@ impl Agent {
 async fn accept(socket: Option<&StatusSocket>) -> ipc::Reader {
     match socket {
         Some(socket) => socket.accept().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn next_put(door: Option<&mut put::Door>) -> put::Request {
+    match door {
+        Some(door) => door.next().await,
         None => std::future::pending().await,
     }
 }

@@ -134,7 +134,7 @@ impl Reload {
 fn fixed(settings: &[Setting]) -> BTreeMap<&str, &str> {
     let changes = |setting: &&Setting| {
         let section = setting.path.split('.').next().unwrap_or_default();
-        matches!(section, "host" | "broker" | "outbox" | "uplink" | "log") || setting.path == "agent.cgroup"
+        matches!(section, "host" | "broker" | "outbox" | "uplink" | "log" | "put") || setting.path == "agent.cgroup"
     };
     settings.iter().filter(changes).map(|setting| (setting.path.as_str(), setting.shown.as_str())).collect()
 }

@@ -189,6 +189,19 @@ impl Report {
         self.recorded += run.points.len() as u64;
     }
 
+    /// Records of applications.
+    pub fn put(&mut self, records: usize) {
+        self.recorded += records as u64;
+    }
+
+    /// What keeps the socket for applications from being there.
+    pub fn door(&mut self, problem: Option<String>) {
+        if let Some(line) = &problem {
+            tracing::error!("{line}");
+        }
+        self.problem("put", problem);
+    }
+
     /// A run that memory cannot hold beside those that wait for their commit.
     pub fn refused(&mut self, collector: &str, points: usize, mono: Duration) {
         let line = format!(

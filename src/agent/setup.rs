@@ -10,6 +10,7 @@ use super::alarm::Alarm;
 use super::collecting::{Collecting, Plan, Source};
 use super::delivery::{Broker, Delivery};
 use super::ipc::StatusSocket;
+use super::put::Door;
 use super::relay;
 use super::reload::{Load, Loaded, Reload};
 use super::report::Report;
@@ -132,6 +133,7 @@ pub fn start(loaded: Loaded, load: Load, root: HostRoot, rng_seed: u64) -> Resul
         outbox,
         events,
         socket: status_socket(&config.outbox.dir),
+        door: door(config, &mut report),
         service: ServiceManager::new(now.mono),
         alarm: Alarm::new(),
         report,
@@ -151,6 +153,18 @@ pub(super) fn status_socket(outbox_dir: &Path) -> Option<StatusSocket> {
     StatusSocket::bind(outbox_dir)
         .inspect_err(|error| tracing::warn!(%error, "no status socket: 'holdover status' cannot ask this agent"))
         .ok()
+}
+
+/// The socket for applications, if there is to be one. Without it the agent works all the same, and says so.
+pub(super) fn door(config: &Config, report: &mut Report) -> Option<Door> {
+    if !config.put.enabled {
+        return None;
+    }
+    let opened = Door::open(&config.put);
+    report.door(opened.as_ref().err().map(|error| {
+        format!("no application can put records: the socket {} was not made: {error}", config.put.socket.display())
+    }));
+    opened.ok()
 }
 
 fn announce(config: &Config, identity: &Identity, found: &outbox::Opened, uplink: &Uplink) {

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::collect::exec::Lines;
+
 /// Where the configuration is looked for when no `--config` is given.
 pub const DEFAULT_CONFIG: &str = "/etc/holdover/holdover.toml";
 
@@ -31,6 +33,8 @@ pub enum Command {
     Collectors(CollectorsArgs),
     /// What the running agent is doing: connection, backlog, losses, collectors.
     Status(StatusArgs),
+    /// Hand over records on standard input (NDJSON or Influx line protocol) to the running agent; 0 when all are durable.
+    Put(PutArgs),
     /// Look into the outbox: `ls`, `stats`, `losses`, `verify`, `export` (safe while the agent runs); `quarantine`, `forget-hub`.
     Outbox(OutboxArgs),
 }
@@ -124,6 +128,45 @@ pub struct StatusArgs {
     /// Print as one JSON document.
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PutArgs {
+    #[command(flatten)]
+    pub config: ConfigArg,
+    /// The agent's socket; read from the configuration unless given.
+    #[arg(long, value_name = "FILE")]
+    pub socket: Option<PathBuf>,
+    /// What the records come from: names their topic, and those that have no name. None of the agent's own collectors.
+    #[arg(long, value_name = "NAME", value_parser = collector)]
+    pub collector: String,
+    /// What a line is; `auto` takes one that begins with `{` for NDJSON.
+    #[arg(long, default_value = "auto", value_parser = lines)]
+    pub format: Lines,
+    /// A tag for each record that has none of that name; may be repeated.
+    #[arg(long = "tag", value_name = "NAME=VALUE", value_parser = tag)]
+    pub tags: Vec<(String, String)>,
+    /// How long the agent may refuse because it is busy.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = ahead)]
+    pub patience: std::time::Duration,
+    /// Print the agent's answers, one JSON document a batch.
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn collector(text: &str) -> Result<String, String> {
+    crate::wire::check_name(text).map(|()| text.to_owned()).map_err(|error| error.to_string())
+}
+
+fn lines(text: &str) -> Result<Lines, String> {
+    Lines::from_name(text).ok_or_else(|| format!("one of {} is expected", Lines::NAMES.join(", ")))
+}
+
+fn tag(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("NAME=VALUE is expected".to_owned()),
+    }
 }
 
 #[derive(Debug, Args)]

@@ -12,6 +12,7 @@ mod once;
 mod outbox;
 
 mod output;
+mod put;
 mod quarantine;
 mod run;
 mod status;
@@ -38,6 +39,7 @@ pub fn main() -> ExitCode {
         Command::TestCollector(args) => test_collector::run(args),
         Command::Next(args) => next::run(args),
         Command::Status(args) => status::run(args),
+        Command::Put(args) => put::run(args),
         Command::Outbox(args) => outbox::run(args),
     };
     exit::finish(done)

@@ -89,6 +89,11 @@ pub const SECTIONS: &[SectionSpec] = &[
     SectionSpec { name: "log", about: "What the agent says about itself on standard error.", keys: LOG },
     SectionSpec { name: "agent", about: "The agent as a process.", keys: AGENT },
     SectionSpec {
+        name: "put",
+        about: "A Unix socket on which applications hand over records of their own ('holdover put'). See docs/put.md.",
+        keys: PUT,
+    },
+    SectionSpec {
         name: "scripts",
         about: "Lines such as [0 0/5 * * * ?] default/sampler.py arg, of the vendor's side and of the operator's, which \
                 wins by name. See docs/migration.md.",
@@ -288,6 +293,31 @@ const AGENT: &[Key] = &[
         "Where control groups for programs may be made: a directory of a cgroup2 file system that the agent may write \
          to. \"auto\" is the agent's own group if systemd delegates it (Delegate=yes); \"off\" makes none. Without \
          groups, programs are bounded by other means.",
+    ),
+];
+
+const PUT: &[Key] = &[
+    key("enabled", Kind::Bool, "false", "Whether there is one."),
+    open(
+        "socket",
+        Kind::Path,
+        "\"/run/holdover/put.sock\"",
+        "Where; put.sock in the outbox's folder unless given. Others than the agent's own user need a folder that they may \
+         enter, such as systemd's RuntimeDirectory.",
+    ),
+    open("group", Kind::Text, "\"metrics\"", "Whose members may write to it; the agent must be one, or root."),
+    open(
+        "mode",
+        Kind::Choice(&["0600", "0660", "0666"]),
+        "\"0660\"",
+        "Who may write to it: the agent's own user (and root), the group too, everybody. 0660 when a group is given, else \
+         0600.",
+    ),
+    key(
+        "records_per_s",
+        Kind::Int(1, 100_000),
+        "1000",
+        "Records taken per second, at most, over all applications: who sends more has to wait.",
     ),
 ];
 

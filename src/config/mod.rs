@@ -11,6 +11,7 @@ mod confine;
 mod keys;
 mod line;
 mod problem;
+mod put;
 mod reader;
 mod reference;
 mod report;
@@ -74,6 +75,7 @@ pub struct Config {
     pub uplink: Uplink,
     pub log: Log,
     pub agent: Agent,
+    pub put: Put,
     /// Those that run, defaults first, in the order of the files.
     pub collectors: Vec<Collector>,
     /// Names of those that are switched off.
@@ -148,6 +150,17 @@ pub struct Agent {
     pub default_collectors: bool,
     pub stop_timeout: Duration,
     pub cgroup: Place,
+}
+
+/// The socket for applications.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Put {
+    pub enabled: bool,
+    pub socket: PathBuf,
+    /// Of its group.
+    pub gid: Option<u32>,
+    pub mode: u32,
+    pub records_per_s: u32,
 }
 
 /// The effective value of one key.
@@ -256,6 +269,7 @@ fn check(mut root: Table, lines: Lines<'_>, mut reader: Reader<'_>) -> Result<Ch
     let uplink = sections::uplink(take_section(&mut root, "uplink", &mut reader), &mut reader);
     let log = sections::log(take_section(&mut root, "log", &mut reader), &mut reader);
     let agent = sections::agent(take_section(&mut root, "agent", &mut reader), &mut reader);
+    let put = put::check(take_section(&mut root, "put", &mut reader), outbox.as_ref(), &mut reader);
     let lines = sides::check(take_section(&mut root, "scripts", &mut reader), lines, &mut reader);
     let (from_lines, collectors) = sides::join(lines, tables, &mut reader);
     let (collectors, disabled) = collectors::check(collectors, agent.as_ref(), &mut reader);
@@ -266,11 +280,12 @@ fn check(mut root: Table, lines: Lines<'_>, mut reader: Reader<'_>) -> Result<Ch
     let mut problems = reader.problems;
     problems.sort_by_cached_key(problem::reading_order);
     let outbox_dir = outbox.as_ref().map(|outbox| outbox.dir.clone());
-    match (host, broker, outbox, uplink, log, agent) {
-        (Some(host), Some(broker), Some(outbox), Some(uplink), Some(log), Some(agent))
+    match (host, broker, outbox, uplink, log, agent, put) {
+        (Some(host), Some(broker), Some(outbox), Some(uplink), Some(log), Some(agent), Some(put))
             if problems.iter().all(|problem| problem.severity != Severity::Error) =>
         {
-            let config = Config { host, broker, outbox, uplink, log, agent, collectors, disabled, blackouts, alarms };
+            let config =
+                Config { host, broker, outbox, uplink, log, agent, put, collectors, disabled, blackouts, alarms };
             Ok(Checked { config, settings: reader.settings, warnings: problems, from_lines, watch: reader.watch })
         }
         _ => Err(Rejected { problems, watch: reader.watch, outbox_dir }),

@@ -16,8 +16,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
-pub use handle::Handle;
 use handle::Shared;
+pub use handle::{Handle, Reply, Returned, Stored};
 pub use opening::{Opening, open};
 use work::Work;
 pub use work::Writer;
@@ -47,6 +47,8 @@ pub enum Event {
     Lost(Vec<Loss>),
     /// Something is wrong; one line.
     Problem(String),
+    /// A run of [`Handle::put`] was given back to its maker.
+    Returned,
     /// Records can be stored again.
     Recovered,
     /// Every 10 s.

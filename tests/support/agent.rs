@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -28,6 +28,8 @@ pub struct Setup {
     pub default_collectors: bool,
     /// `[[collector]]` tables.
     pub collectors: String,
+    /// Other sections.
+    pub sections: String,
 }
 
 pub struct Agent {
@@ -56,6 +58,7 @@ impl Agent {
             uplink: String::new(),
             default_collectors: false,
             collectors: trickle(&dir),
+            sections: String::new(),
         };
         Agent { setup, log: dir.join("agent.log"), runs: Vec::new(), dir, child: None, wrapper: Vec::new() }
     }
@@ -169,6 +172,20 @@ impl Agent {
         self.command(args).output().expect("holdover starts")
     }
 
+    /// The same with `input` on its standard input.
+    pub fn output_with(&self, args: &[&str], input: &[u8]) -> Output {
+        use std::io::Write as _;
+        let mut command = self.command(args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("holdover starts");
+        let mut stdin = child.stdin.take().expect("piped");
+        std::thread::scope(|scope| {
+            // It may end before it has read everything.
+            scope.spawn(move || stdin.write_all(input).unwrap_or(()));
+            child.wait_with_output().expect("it ends")
+        })
+    }
+
     /// Every checksum is right and every seq accounted for once.
     pub fn verify_outbox(&self) {
         let output = self.output(&["outbox", "verify"]);
@@ -190,8 +207,19 @@ impl Agent {
     }
 
     fn config(&self) -> String {
-        let Setup { host, url, ca, identity, outbox, max_bytes, broker, uplink, default_collectors, collectors } =
-            &self.setup;
+        let Setup {
+            host,
+            url,
+            ca,
+            identity,
+            outbox,
+            max_bytes,
+            broker,
+            uplink,
+            default_collectors,
+            collectors,
+            sections,
+        } = &self.setup;
         let mut text = format!(
             "[host]\nid = {host:?}\nsite = \"lab\"\n\n[broker]\nurl = {url:?}\nca = {ca:?}\nkeep_alive = \"10s\"\n{broker}"
         );
@@ -202,7 +230,8 @@ impl Agent {
             .expect("a String takes all");
         write!(text, "\n[uplink]\nreconnect_min = \"100ms\"\nreconnect_max = \"1s\"\n{uplink}\n")
             .expect("a String takes all");
-        write!(text, "[agent]\ndefault_collectors = {default_collectors}\n\n{collectors}").expect("a String takes all");
+        write!(text, "[agent]\ndefault_collectors = {default_collectors}\n\n{sections}\n{collectors}")
+            .expect("a String takes all");
         text
     }
 }

@@ -1,10 +1,11 @@
-//! The user that a script runs as, from the host's own list of accounts. Other directories of users are not asked.
+//! Users and groups by name, from the host's own lists of accounts. Other directories of users are not asked.
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 const PASSWD: &str = "/etc/passwd";
+const GROUP: &str = "/etc/group";
 
 /// One user, as far as running something as them needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +37,19 @@ fn account(line: &str) -> Option<Account> {
     let (uid, gid) = (columns.next()?.parse().ok()?, columns.next()?.parse().ok()?);
     let home = columns.nth(1).unwrap_or("/");
     Some(Account { name: name.to_owned(), uid, gid, home: home.to_owned() })
+}
+
+/// The number of the group called `name`, or with that number.
+pub fn find_group(name: &str) -> Result<u32, String> {
+    let text = std::fs::read(GROUP).map_err(|error| format!("{GROUP}: {error}"))?;
+    // `name:password:gid:members`: group(5).
+    let group = |line: &str| {
+        let mut columns = line.split(':');
+        Some((columns.next()?.to_owned(), columns.nth(1)?.parse::<u32>().ok()?))
+    };
+    let text = String::from_utf8_lossy(&text);
+    let found = text.lines().filter_map(group).find(|(known, gid)| known == name || name.parse() == Ok(*gid));
+    found.map(|(_, gid)| gid).ok_or_else(|| format!("no group {name:?} in {GROUP}"))
 }
 
 #[cfg(test)]

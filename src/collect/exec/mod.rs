@@ -31,7 +31,7 @@ mod tests;
 #[cfg(target_os = "linux")]
 mod tree;
 
-pub use account::find as find_account;
+pub use account::{find as find_account, find_group};
 pub use confinement::{Confinement, Ionice};
 pub use limits::{Limits, RUN};
 #[cfg(target_os = "linux")]
@@ -51,7 +51,7 @@ pub fn distrusted(_: &std::path::Path, _: Option<&str>) -> Option<String> {
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use format::{FORMATS, Format, Spec};
+pub use format::{FORMATS, Format, Lines, Spec};
 
 use crate::clock::Now;
 use crate::record::{ErrorKind, Point};

@@ -10,6 +10,7 @@ mod full;
 mod inspecting;
 mod model;
 mod proven;
+mod putting;
 mod quarantine;
 mod writing;
 

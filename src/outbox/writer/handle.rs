@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::Event;
 use crate::outbox::losses::MAX_LOSSES;
@@ -17,6 +17,8 @@ use crate::wire::Loss;
 
 /// Runs waiting in memory, in estimated bytes.
 const MAX_WAITING: usize = 1 << 20;
+/// Beyond that nothing is taken that its maker can keep: the rest is for the collectors, who cannot.
+const MAX_KEPT_ELSEWHERE: usize = MAX_WAITING / 2;
 const MAX_LOADS: usize = 8;
 const MAX_QUARANTINES: usize = 64;
 
@@ -29,7 +31,7 @@ pub(super) struct Shared {
 /// What the loop asked for and the thread has not taken. Every part is bounded, or merges.
 #[derive(Default)]
 pub(super) struct Inbox {
-    pub(super) runs: VecDeque<(Run, usize)>,
+    pub(super) runs: VecDeque<Waiting>,
     /// Estimated, of `runs` and of those being committed.
     pub(super) bytes: usize,
     /// When the oldest of `runs` came (monotonic).
@@ -51,6 +53,42 @@ pub(super) struct Inbox {
     /// Flushes asked for so far.
     pub(super) flushes: u64,
     pub(super) stop: bool,
+    /// Why nothing can be stored at present.
+    pub(super) unwritable: Option<String>,
+}
+
+/// A run that waits for its commit.
+pub(super) struct Waiting {
+    pub(super) run: Run,
+    /// Estimated bytes.
+    pub(super) size: usize,
+    /// Who waits for it, and keeps what is not stored.
+    pub(super) reply: Option<Reply>,
+}
+
+/// Told once, after the commit; dropped untold, nothing is known.
+pub type Reply = oneshot::Sender<Result<Stored, Returned>>;
+
+/// What a commit has made of a run: its seqs, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    pub epoch: u64,
+    pub seqs: Vec<RangeInclusive<u64>>,
+}
+
+/// Why a run was not stored: it is still its maker's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Returned {
+    #[error("too much waits for its commit already: the disk is slow; try again")]
+    Busy,
+    #[error("the outbox cannot be written: {0}; try again when 'holdover status' shows no problem")]
+    Unwritable(String),
+    #[error("the outbox is full and keeps what it has (outbox.drop = \"newest\"); try again when it has drained")]
+    Full,
+    #[error("the records are too large to be stored together; send fewer at a time")]
+    Oversize,
+    #[error("{0}")]
+    Refused(String),
 }
 
 pub(super) struct Load {
@@ -59,6 +97,16 @@ pub(super) struct Load {
     pub(super) max_bytes: usize,
     /// Not before (monotonic).
     pub(super) at: Duration,
+}
+
+impl Inbox {
+    fn wait(&mut self, waiting: Waiting, now: Duration) {
+        self.runs.push_back(waiting);
+        if self.since.is_none() {
+            self.since = Some(now);
+            self.fresh = true;
+        }
+    }
 }
 
 impl Shared {
@@ -89,12 +137,31 @@ impl Handle {
             return false;
         }
         inbox.bytes += size;
-        inbox.runs.push_back((run, size));
-        if inbox.since.is_none() {
-            inbox.since = Some(now);
-            inbox.fresh = true;
-        }
+        inbox.wait(Waiting { run, size, reply: None }, now);
         true
+    }
+
+    /// The same for a run whose maker keeps it until `reply` says that it is stored, and is told when it cannot be:
+    /// it is never a loss, and leaves half of the memory to the collectors. `run.collector` is an `Arc` of its own.
+    /// Returns whether it was taken.
+    pub fn put(&self, run: Run, reply: Reply, now: Duration) -> bool {
+        let size = estimate(&run);
+        let mut inbox = self.shared.inbox();
+        let refused = match &inbox.unwritable {
+            Some(why) => Some(Returned::Unwritable(why.clone())),
+            None if size > MAX_KEPT_ELSEWHERE => Some(Returned::Oversize),
+            None => (inbox.bytes + size > MAX_KEPT_ELSEWHERE).then_some(Returned::Busy),
+        };
+        let taken = refused.is_none();
+        match refused {
+            // Whoever asked may have gone away.
+            Some(why) => drop(reply.send(Err(why))),
+            None => {
+                inbox.bytes += size;
+                inbox.wait(Waiting { run, size, reply: Some(reply) }, now);
+            }
+        }
+        taken
     }
 
     /// Has the runs that were handed over committed: when the window of the oldest is over, or at once if no other

@@ -6,11 +6,11 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::handle::{Inbox, Load, Shared};
+use super::handle::{Inbox, Load, Reply, Returned, Shared, Stored, Waiting};
 use super::{Event, Opening, Witness};
 use crate::clock::Now;
 use crate::outbox::value::Times;
-use crate::outbox::{AppendError, Loaded, Outbox};
+use crate::outbox::{AppendError, Appended, Loaded, Outbox};
 use crate::ranges::RangeSet;
 use crate::record::Run;
 use crate::wire::{Chunk, Loss, LossReason};
@@ -52,7 +52,7 @@ pub struct Writer {
 /// One turn's work, taken out of the inbox.
 #[derive(Default)]
 pub(super) struct Work {
-    runs: Vec<(Run, usize)>,
+    runs: Vec<Waiting>,
     overflow: u64,
     overflow_times: Times,
     settled: BTreeMap<u64, RangeSet>,
@@ -176,9 +176,9 @@ impl Writer {
         let mut bytes = 0;
         // All of it when flushing or stopping: it is bounded by what memory may hold.
         while committing && (bytes < MAX_COMMIT || work.flush || work.stop) {
-            let Some((run, size)) = inbox.runs.pop_front() else { break };
-            bytes += size;
-            work.runs.push((run, size));
+            let Some(waiting) = inbox.runs.pop_front() else { break };
+            bytes += waiting.size;
+            work.runs.push(waiting);
         }
         if committing {
             inbox.since = (!inbox.runs.is_empty()).then_some(now);
@@ -190,7 +190,7 @@ impl Writer {
     fn carry_out(&mut self, work: Work, now: Now) {
         let Some(outbox) = &mut self.opening.outbox else {
             // Settling needs an outbox; there was none to load from.
-            self.put_back(work.runs, now.mono + self.reopen_wait);
+            self.put_back(work.runs, "its directory cannot be used", now.mono + self.reopen_wait);
             let mut inbox = self.shared.inbox();
             inbox.overflow += work.overflow;
             inbox.overflow_times = inbox.overflow_times.join(work.overflow_times);
@@ -243,18 +243,19 @@ impl Writer {
         }
     }
 
-    fn commit(&mut self, runs: Vec<(Run, usize)>, now: Now) {
+    fn commit(&mut self, waiting: Vec<Waiting>, now: Now) {
         let Some(outbox) = &mut self.opening.outbox else { return };
-        let (runs, sizes): (Vec<Run>, Vec<usize>) = runs.into_iter().unzip();
+        let (runs, rest): (Vec<Run>, Vec<_>) = waiting.into_iter().map(|w| (w.run, (w.size, w.reply))).unzip();
         match outbox.append(&runs, now) {
             Ok(appended) => {
                 if runs.iter().any(|run| is_vouched_for(run, now)) {
                     outbox.vouch(now);
                 }
-                self.shared.inbox().bytes -= sizes.iter().sum::<usize>();
+                self.shared.inbox().bytes -= rest.iter().map(|(size, _)| size).sum::<usize>();
                 if let Some(witness) = &mut self.witness {
                     appended.runs.iter().flat_map(|(_, chunks)| chunks).for_each(witness);
                 }
+                let returned = answer(&appended, &runs, rest.into_iter().map(|(_, reply)| reply));
                 self.recovered();
                 let next_seq = appended.next_seq;
                 for (collector, chunks) in appended.runs {
@@ -263,10 +264,12 @@ impl Writer {
                 if !appended.losses.is_empty() {
                     (self.tell)(Event::Lost(appended.losses));
                 }
+                self.send_all((0..returned).map(|_| Event::Returned).collect());
             }
-            Err(AppendError::Unavailable { retry_in, .. }) => {
+            Err(AppendError::Unavailable { why, retry_in }) => {
                 self.broken = true;
-                self.put_back(runs.into_iter().zip(sizes).collect(), now.mono + retry_in);
+                let waiting = runs.into_iter().zip(rest).map(|(run, (size, reply))| Waiting { run, size, reply });
+                self.put_back(waiting.collect(), &why, now.mono + retry_in);
             }
         }
         self.problems();
@@ -293,15 +296,25 @@ impl Writer {
         self.redrawing = true;
     }
 
-    /// Runs that could not be stored are first again, and still counted.
-    fn put_back(&mut self, runs: Vec<(Run, usize)>, until: Duration) {
+    /// Runs that could not be stored are first again, and still counted; those that their makers keep are given back.
+    fn put_back(&mut self, runs: Vec<Waiting>, why: &str, until: Duration) {
         self.not_before = until;
-        let mut inbox = self.shared.inbox();
+        let shared = Arc::clone(&self.shared);
+        let mut inbox = shared.inbox();
+        inbox.unwritable = Some(why.to_owned());
+        let (kept, runs): (Vec<Waiting>, Vec<Waiting>) = runs.into_iter().partition(|waiting| waiting.reply.is_some());
+        inbox.bytes -= kept.iter().map(|waiting| waiting.size).sum::<usize>();
         if !runs.is_empty() {
             inbox.since.get_or_insert(until);
         }
         for run in runs.into_iter().rev() {
             inbox.runs.push_front(run);
+        }
+        drop(inbox);
+        for reply in kept.into_iter().filter_map(|waiting| waiting.reply) {
+            // Whoever asked may have gone away.
+            drop(reply.send(Err(Returned::Unwritable(why.to_owned()))));
+            (self.tell)(Event::Returned);
         }
     }
 
@@ -351,6 +364,7 @@ impl Writer {
     }
 
     fn recovered(&mut self) {
+        self.shared.inbox().unwritable = None;
         if std::mem::replace(&mut self.broken, false) {
             self.not_before = Duration::ZERO;
             (self.tell)(Event::Recovered);
@@ -366,6 +380,7 @@ impl Writer {
             Ok((outbox, found)) => {
                 self.opening.outbox = Some(outbox);
                 self.not_before = Duration::ZERO;
+                self.shared.inbox().unwritable = None;
                 (self.tell)(Event::Opened(Box::new(found)));
             }
             Err(_) => {
@@ -391,4 +406,26 @@ impl Writer {
 /// waited in memory says nothing of a clock that was set since. Points with a time of their own say nothing either.
 fn is_vouched_for(run: &Run, now: Now) -> bool {
     run.context.synced && run.points.iter().any(|point| now.continues(point.ts, point.mono))
+}
+
+/// Tells whoever waits for one of `runs` what the commit has made of it. Returns how many were not stored.
+fn answer(appended: &Appended, runs: &[Run], replies: impl Iterator<Item = Option<Reply>>) -> usize {
+    let mut returned = 0;
+    for (run, reply) in runs.iter().zip(replies) {
+        let Some(reply) = reply else { continue };
+        // By identity: several may go by one name, and one without a stored record is not listed.
+        let chunks = appended.runs.iter().find(|(name, _)| Arc::ptr_eq(name, &run.collector)).map(|(_, chunks)| chunks);
+        let outcome = match chunks {
+            Some(chunks) => Ok(Stored {
+                epoch: chunks.first().map_or(0, |chunk| chunk.epoch),
+                seqs: chunks.iter().map(|chunk| chunk.first..=chunk.last()).collect(),
+            }),
+            None if appended.refused > 0 => Err(Returned::Full),
+            None => Err(Returned::Oversize),
+        };
+        returned += usize::from(outcome.is_err());
+        // Whoever asked may have gone away: it is stored all the same.
+        drop(reply.send(outcome));
+    }
+    returned
 }

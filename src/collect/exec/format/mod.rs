@@ -7,6 +7,7 @@
 mod exposition;
 mod influx;
 mod json;
+mod lines;
 mod nagios;
 mod ndjson;
 mod perfdata;
@@ -18,6 +19,7 @@ mod value;
 
 use std::fmt;
 
+pub use lines::Lines;
 pub(super) use reading::Defaults;
 use reading::Reading;
 

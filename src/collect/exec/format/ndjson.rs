@@ -84,7 +84,7 @@ fn parse(output: &Output<'_>, reading: &mut Reading<'_>) {
     }
 }
 
-fn parse_line(line: &str, defaults: &Defaults<'_>) -> Result<Point, String> {
+pub(super) fn parse_line(line: &str, defaults: &Defaults<'_>) -> Result<Point, String> {
     let line: Line = serde_json::from_slice(line.as_bytes()).map_err(|e| e.to_string())?;
     let mut point = defaults.point();
     if let Some(name) = line.name {

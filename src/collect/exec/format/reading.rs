@@ -140,7 +140,7 @@ pub(super) fn cut(text: &str, max: usize) -> String {
 }
 
 /// Refuses what no record may be, and makes text harmless: control characters in values become U+FFFD.
-fn admit(point: &mut Point) -> Result<(), String> {
+pub(super) fn admit(point: &mut Point) -> Result<(), String> {
     if point.fields.is_empty() && point.error.is_none() {
         return Err("no field".to_owned());
     }

@@ -1,0 +1,185 @@
+//! The door for applications: a Unix socket on which whoever may open it hands over a batch of records and is answered
+//! when they are durable.
+//!
+//! Batches are read here and stored by the loop, which keeps the order of everything. Bounded are connections (others
+//! wait in the kernel's queue), the bytes and the time of a batch, records per second, and the memory of what waits for
+//! its commit; what does not fit is refused, and its maker still has it. Nothing of it can become a loss on the way in.
+
+mod pace;
+mod socket;
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::clock;
+use crate::config;
+use crate::outbox::writer::{Reply, Returned, Stored};
+use crate::put::{self, Answer, Batch, Kind, Trouble};
+use crate::record::Point;
+use pace::Pace;
+use socket::Socket;
+
+/// Batches read, waited for or answered at once.
+const CONNECTIONS: usize = 8;
+/// A batch comes whole within that, and its answer is taken within that.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// A commit takes that long at most, as far as its maker is concerned.
+const COMMIT: Duration = Duration::from_secs(30);
+/// After a failure to accept (no file descriptors left), the next attempt.
+const ACCEPT_AGAIN: Duration = Duration::from_secs(5);
+
+/// A batch for the loop to store.
+#[derive(Debug)]
+pub struct Request {
+    /// Of its own, as [`crate::outbox::writer::Handle::put`] wants it.
+    pub collector: Arc<str>,
+    pub points: Vec<Point>,
+    pub reply: Reply,
+}
+
+/// Open as long as it lives.
+#[derive(Debug)]
+pub struct Door {
+    requests: mpsc::Receiver<Request>,
+    listening: JoinHandle<()>,
+    _socket: Socket,
+}
+
+/// What all connections share.
+struct Shared {
+    requests: mpsc::Sender<Request>,
+    pace: Mutex<Pace>,
+}
+
+impl Door {
+    /// Inside a runtime.
+    pub fn open(config: &config::Put) -> io::Result<Self> {
+        let (socket, listener) = Socket::bind(config)?;
+        let (sender, requests) = mpsc::channel(CONNECTIONS);
+        let shared = Shared { requests: sender, pace: Mutex::new(Pace::new(config.records_per_s)) };
+        let listening = tokio::spawn(listen(listener, Arc::new(shared)));
+        Ok(Self { requests, listening, _socket: socket })
+    }
+
+    /// The next batch. Cancel-safe.
+    pub async fn next(&mut self) -> Request {
+        match self.requests.recv().await {
+            Some(request) => request,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.listening.abort();
+    }
+}
+
+async fn listen(listener: UnixListener, shared: Arc<Shared>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let shared = Arc::clone(&shared);
+                tokio::spawn(async move {
+                    serve(stream, &shared).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the socket of put did not accept a connection");
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+            }
+        }
+    }
+}
+
+/// One batch and its answer.
+async fn serve(mut stream: UnixStream, shared: &Shared) {
+    let answer = match tokio::time::timeout(PATIENCE, receive(&mut stream)).await {
+        Err(_) => failed(Trouble::invalid("the batch did not come whole, up to the end of the stream, within 5 s")),
+        Ok(Err(error)) => return tracing::debug!(%error, "a connection of put broke"),
+        Ok(Ok(bytes)) => match put::read(&bytes, &clock::now()) {
+            Ok(batch) => store(batch, shared).await,
+            Err(trouble) => failed(trouble),
+        },
+    };
+    let mut document = serde_json::to_vec(&answer).expect("an answer is plain data");
+    document.push(b'\n');
+    let write = async {
+        stream.write_all(&document).await?;
+        stream.shutdown().await
+    };
+    match tokio::time::timeout(PATIENCE, write).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "who put records went away before the answer"),
+        Err(_) => tracing::debug!("who put records did not read the answer within 5 s"),
+    }
+}
+
+/// The bytes of a batch; one too many when it is too large.
+async fn receive(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
+    let (mut bytes, max) = (Vec::new(), put::MAX_HEADER + 1 + put::MAX_BATCH + 1);
+    stream.take(max as u64).read_to_end(&mut bytes).await?;
+    Ok(bytes)
+}
+
+async fn store(batch: Batch, shared: &Shared) -> Answer {
+    let Batch { collector, points, refused } = batch;
+    if points.is_empty() {
+        return Answer { refused, ..Answer::default() };
+    }
+    let stored = hand_over(collector, points, shared).await;
+    match stored {
+        Ok(Stored { epoch, seqs }) => Answer {
+            stored: seqs.iter().map(|range| range.end() - range.start() + 1).sum(),
+            epoch: Some(epoch),
+            seqs: seqs.iter().map(|range| (*range.start(), *range.end())).collect(),
+            refused,
+            error: None,
+        },
+        Err(trouble) => Answer { refused, ..failed(trouble) },
+    }
+}
+
+async fn hand_over(collector: String, points: Vec<Point>, shared: &Shared) -> Result<Stored, Trouble> {
+    let wait = {
+        let mut pace = shared.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        pace.take(points.len(), clock::now().mono)
+    };
+    let busy = "more records a second than put.records_per_s allows; try again in a while";
+    tokio::time::sleep(wait.ok_or_else(|| Trouble::new(Kind::Busy, busy))?).await;
+    let (reply, answer) = oneshot::channel();
+    let gone = || Trouble::new(Kind::Unknown, "the agent is stopping, and what became of these records is not known");
+    let request = Request { collector: collector.into(), points, reply };
+    shared.requests.send(request).await.map_err(|_| Trouble::new(Kind::Busy, "the agent is stopping"))?;
+    match tokio::time::timeout(COMMIT, answer).await {
+        Ok(Ok(Ok(stored))) => Ok(stored),
+        Ok(Ok(Err(returned))) => Err(Trouble::from(returned)),
+        Ok(Err(_)) => Err(gone()),
+        Err(_) => Err(Trouble::new(Kind::Unknown, "no commit within 30 s: they may be stored yet")),
+    }
+}
+
+impl From<Returned> for Trouble {
+    fn from(returned: Returned) -> Self {
+        let kind = match returned {
+            Returned::Busy => Kind::Busy,
+            Returned::Unwritable(_) | Returned::Full => Kind::Unwritable,
+            Returned::Oversize | Returned::Refused(_) => Kind::Invalid,
+        };
+        Self::new(kind, returned.to_string())
+    }
+}
+
+fn failed(trouble: Trouble) -> Answer {
+    Answer { error: Some(trouble), ..Answer::default() }
+}

@@ -1,0 +1,67 @@
+use super::*;
+use crate::record::Value;
+
+fn read_all(header: &str, body: &str) -> Result<Batch, Trouble> {
+    read(format!("{header}\n{body}").as_bytes(), &crate::clock::now())
+}
+
+const APP: &str = r#"{"put":1,"collector":"app","tags":{"unit":"a","env":"x"}}"#;
+
+#[test]
+fn each_line_is_stored_or_refused_for_itself_and_by_its_number() {
+    let body = "{\"fields\":{\"n\":1}}\n\n# note\njobs,env=y left=3i 1700000000000000000\n{\"fields\":\n\
+                {\"name\":\"holdover.event\",\"fields\":{\"n\":1}}\nno fields\ncut v=12";
+    let batch = read_all(APP, body).unwrap();
+    let names: Vec<&str> = batch.points.iter().map(|point| &*point.name).collect();
+    assert_eq!((&*batch.collector, names), ("app", vec!["app", "jobs"]));
+    assert_eq!((batch.points[1].ts, &batch.points[1].fields["left"]), (1_700_000_000_000, &Value::Int(3)));
+    assert_eq!((&*batch.points[1].tags["env"], &*batch.points[0].tags["env"]), ("y", "x"), "its own tag counts");
+    let refused: Vec<usize> = batch.refused.iter().map(|refused| refused.line).collect();
+    assert_eq!(refused, [5, 6, 7, 8], "{:?}", batch.refused);
+    assert!(batch.refused[1].reason.contains("`holdover.`") && batch.refused[3].reason.contains("cut short"));
+}
+
+#[test]
+fn a_record_without_a_time_is_of_now() {
+    let now = crate::clock::now();
+    let batch = read(format!("{APP}\n{{\"fields\":{{\"n\":1}}}}\n").as_bytes(), &now).unwrap();
+    assert_eq!((batch.points[0].ts, batch.points[0].mono), (now.wall_ms, now.boot_ms()));
+}
+
+#[test]
+fn the_named_format_is_the_only_one() {
+    let influx = r#"{"put":1,"collector":"app","format":"influx"}"#;
+    assert_eq!(read_all(influx, "{\"fields\":{\"n\":1}}\n").unwrap().points.len(), 0);
+    let ndjson = r#"{"put":1,"collector":"app","format":"ndjson"}"#;
+    assert_eq!(read_all(ndjson, "a n=1\n").unwrap().refused.len(), 1);
+}
+
+#[test]
+fn what_is_no_batch_is_refused_whole_and_says_why() {
+    let long = format!(r#"{{"put":1,"collector":"app","tags":{{"t":"{}"}}}}"#, "x".repeat(MAX_HEADER));
+    for (header, why) in [
+        ("GET / HTTP/1.1", "no header"),
+        (r#"{"put":2,"collector":"app"}"#, "this agent knows 1"),
+        (r#"{"put":1,"collector":"a.b"}"#, "collector: "),
+        (r#"{"put":1,"collector":""}"#, "collector: "),
+        (r#"{"put":1,"collector":"holdover"}"#, "own name"),
+        (r#"{"put":1,"collector":"app","colector":1}"#, "colector"),
+        (&long, "no first line"),
+    ] {
+        let trouble = read_all(header, "a n=1\n").unwrap_err();
+        assert_eq!(trouble.kind, Kind::Invalid, "{header:.60}");
+        assert!(trouble.message.contains(why), "{}", trouble.message);
+    }
+    assert!(read(b"", &crate::clock::now()).is_err() && read(&[0xff; 40_000], &crate::clock::now()).is_err());
+}
+
+#[test]
+fn tags_for_all_records_leave_room_for_fewer_lines() {
+    let body = "a n=1\n".repeat(MAX_LINES);
+    let tagged = APP.replace("\"a\"", &format!("{:?}", "a".repeat(1000)));
+    assert!(read_all(&tagged, &body).is_err() && read_all(&tagged, "a n=1\n").is_ok());
+    let bare = r#"{"put":1,"collector":"app"}"#;
+    assert_eq!(read_all(bare, &body).unwrap().points.len(), MAX_LINES);
+    assert!(read_all(bare, &format!("{body}a n=1\n")).is_err());
+    assert!(read_all(bare, &"x".repeat(MAX_BATCH + 1)).unwrap_err().message.contains("32768 bytes"));
+}
