@@ -3,7 +3,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -30,12 +30,14 @@ const NAME: &str = "holdover";
 /// An answer is some hundred bytes.
 const MAX_ANSWER: usize = 64 << 10;
 
-/// Starts a minder by `command`, which has the script's surroundings.
-pub(super) async fn run(script: &Script, mut command: Command) -> Result<Finished, RunError> {
+/// `env` is the script's alone. The minder, which may be root where the script is not, has no environment: nothing
+/// there steers its loader.
+pub(super) async fn run(script: &Script, binary: &Path, env: Vec<(String, String)>) -> Result<Finished, RunError> {
     let program = &script.argv[0];
     let account = script.confinement.user.as_deref().map(|user| may_become(program, user)).transpose()?;
     let order = Order {
         argv: script.argv.clone(),
+        env,
         dir: directory(script).to_path_buf(),
         limits: script.limits.clone(),
         confinement: script.confinement.clone(),
@@ -44,7 +46,9 @@ pub(super) async fn run(script: &Script, mut command: Command) -> Result<Finishe
     };
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(|e| no_minder(program, &e))?;
     ours.set_nonblocking(true).map_err(|e| no_minder(program, &e))?;
-    command.arg0(NAME).arg(WORD).stdin(Stdio::from(OwnedFd::from(theirs)));
+    let mut command = Command::new(binary);
+    command.arg0(NAME).arg(WORD).env_clear();
+    command.stdin(OwnedFd::from(theirs)).stdout(Stdio::piped()).stderr(Stdio::piped());
     orphans::adopt();
     let mut child = command.spawn().map_err(|e| no_minder(program, &e))?;
     // Our copy of the minder's end, or we would never see it close.
