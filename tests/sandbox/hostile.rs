@@ -200,3 +200,30 @@ fn an_agent_that_is_killed_takes_its_scripts_with_it() {
         bench.assert_nothing_left();
     }
 }
+
+/// A shell that starts something and then becomes the agent leaves it a child that is no script's.
+#[test]
+fn children_from_before_the_agent_live_on_also_when_a_minder_is_killed() {
+    let mut bench = Bench::new(Means::Watch);
+    bench.shell("good", "echo 'a x=1'", "");
+    bench.shell("parricide", "setsid sleep MARK1 & kill -KILL $PPID; sleep MARK1", "");
+    let command = bench.command("once");
+    let words = command.get_args().map(|word| word.to_str().expect("plain"));
+    let mut shell = std::process::Command::new("/bin/sh");
+    // The pipes are the agent's alone: what lives on must not hold them.
+    shell
+        .args(["-c", "sleep \"$0\" </dev/null >/dev/null 2>&1 & echo $! >&2; shift; exec \"$@\"", &bench.mark])
+        .args(words);
+    let output = shell.env_remove("HOLDOVER_CONFIG").stdin(std::process::Stdio::null()).output().expect("a shell");
+    let said = String::from_utf8_lossy(&output.stderr);
+    let other = said.lines().next().and_then(|pid| pid.parse().ok()).and_then(rustix::process::Pid::from_raw);
+    let other = other.unwrap_or_else(|| panic!("no process id in {said}"));
+    let records: Vec<Value> =
+        serde_json::Deserializer::from_slice(&output.stdout).into_iter().map(|r| r.expect("JSON")).collect();
+    assert_eq!(of(&records, "good")[0]["status"], "ok", "{said}");
+    assert_eq!(error(&records, "parricide").0, "signal");
+    let marked = bench.marked();
+    rustix::process::kill_process(other, rustix::process::Signal::KILL).expect("it lives");
+    assert_eq!(marked.len(), 1, "the stranger alone lives on: {marked:?}");
+    bench.assert_nothing_left();
+}

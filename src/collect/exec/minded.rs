@@ -23,7 +23,7 @@ use crate::record::{ErrorKind, RunError};
 
 /// After the order to kill everything, how long the minder may take: it tries for eight seconds.
 const KILLING: Duration = Duration::from_secs(10);
-/// Between two attempts to remove a group whose processes are dying.
+/// Between two looks at what is dying.
 const DYING: Duration = Duration::from_millis(10);
 /// What a list of processes shows.
 const NAME: &str = "holdover";
@@ -57,7 +57,10 @@ pub(super) async fn run(script: &Script, binary: &Path, env: Vec<(String, String
     let talk = Talk::new(ours, &order).map_err(|e| no_minder(program, &e))?;
     let mut run = Run { known: orphans::Known::new(&child), child, talk, pipes };
     let finished = run.finish(script).await;
-    orphans::end();
+    let end = Instant::now() + KILLING;
+    while !orphans::end() && Instant::now() < end {
+        sleep(DYING).await;
+    }
     finished.map(|(end, used)| Finished { end, pipes: std::mem::take(&mut run.pipes), used })
 }
 
@@ -198,7 +201,7 @@ impl Run {
             self.child.start_kill().ok();
         }
         if tokio::time::timeout(KILLING, self.child.wait()).await.is_ok() {
-            self.known.forget();
+            self.known.forget(!killed);
         }
         let end = Instant::now() + KILLING;
         if let (true, Some(groups), Some(pid)) = (killed, groups, pid) {

@@ -13,6 +13,8 @@ pub(super) struct Process {
     pub zombie: bool,
     /// CPU time of itself and of its children that ended and were waited for, in seconds.
     pub cpu: f64,
+    /// In ticks since the host booted.
+    pub started: u64,
 }
 
 /// The descendants of `root`, at most `most` of them: a tree may grow as fast as it is walked. Those that end meanwhile
@@ -60,14 +62,15 @@ pub(super) fn read(pid: i32) -> Option<Process> {
     parse(pid, &std::fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// `pid (any name) state parent .. utime stime cutime cstime`: proc_pid_stat(5).
+/// `pid (any name) state parent .. utime stime cutime cstime .. threads . starttime`: proc_pid_stat(5).
 fn parse(pid: i32, stat: &[u8]) -> Option<Process> {
     let end = stat.iter().rposition(|&b| b == b')')?;
-    let columns: Vec<&[u8]> = words(&stat[end + 1..]).take(15).collect();
+    let columns: Vec<&[u8]> = words(&stat[end + 1..]).take(20).collect();
     let parent = i32::try_from(uint(columns.get(1)?)?).ok()?;
     let ticks: u64 = columns.get(11..15)?.iter().filter_map(|word| uint(word)).sum();
     let zombie = matches!(columns.first(), Some(&(b"Z" | b"X")));
-    Some(Process { pid, parent, zombie, cpu: ticks as f64 / TICKS_PER_SECOND })
+    let started = uint(columns.get(19)?)?;
+    Some(Process { pid, parent, zombie, cpu: ticks as f64 / TICKS_PER_SECOND, started })
 }
 
 /// Memory that is the process's alone, in bytes: what it shares with others (code, files) is not counted.
@@ -113,11 +116,11 @@ mod tests {
 
     #[test]
     fn a_name_may_hold_anything() {
-        let stat = b"7 (a) Z 9 (\n) S 3 6 7 0 -1 0 0 0 0 0 100 20 3 4 20 0 1 0";
+        let stat = b"7 (a) Z 9 (\n) S 3 6 7 0 -1 0 0 0 0 0 100 20 3 4 20 0 1 0 77";
         let process = parse(7, stat).unwrap();
-        assert_eq!((process.parent, process.zombie, process.cpu), (3, false, 1.27));
-        assert!(parse(7, b"7 (x) Z 3 7 7 0 -1 0 0 0 0 0 1 0 0 0").unwrap().zombie);
-        for bad in [&b""[..], b"7 (x", b"7 (x)", b"7 (x) S", b"7 (x) S x 1 1"] {
+        assert_eq!((process.parent, process.zombie, process.cpu, process.started), (3, false, 1.27, 77));
+        assert!(parse(7, b"7 (x) Z 3 7 7 0 -1 0 0 0 0 0 1 0 0 0 20 0 1 0 5").unwrap().zombie);
+        for bad in [&b""[..], b"7 (x", b"7 (x)", b"7 (x) S", b"7 (x) S x 1 1", b"7 (x) S 3 6 7 0 -1 0 0 0 0 0 1 1"] {
             assert_eq!(parse(7, bad), None);
         }
     }
