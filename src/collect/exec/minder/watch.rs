@@ -3,18 +3,20 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::process::{Child, ExitStatus};
+use std::process::Child;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process_group, pidfd_open, waitpid};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process_group, pidfd_open, waitid, waitpid,
+};
 
 use super::Outcome;
 use crate::clock;
 use crate::collect::exec::cgroup::Group;
 use crate::collect::exec::kill;
 use crate::collect::exec::limits::{Limits, Over};
-use crate::collect::exec::tree::{self, Process};
+use crate::collect::exec::tree;
 
 /// The first look is soon, for what goes wrong goes wrong fast; later ones cost less.
 const FIRST_LOOK: Duration = Duration::from_millis(5);
@@ -64,7 +66,6 @@ impl Watch<'_> {
     pub fn run(mut self) -> Outcome {
         let pid = Pid::from_child(&self.child);
         let stopped = self.watch(pid);
-        let mut status = self.child.try_wait().ok().flatten();
         let over = match stopped {
             Stopped::Over(over) => Some(over),
             // What it was refused it may not have outlived: what it has left behind tells.
@@ -72,10 +73,10 @@ impl Watch<'_> {
             Stopped::Asked => None,
         };
         if matches!(stopped, Stopped::Ended) && over.is_none() {
-            self.linger();
+            linger(pid);
         }
-        let left = self.end_all(pid, &mut status);
-        self.outcome(status, over, left)
+        let left = self.end_all(pid);
+        self.outcome(over, left)
     }
 
     fn watch(&mut self, pid: Pid) -> Stopped {
@@ -96,7 +97,7 @@ impl Watch<'_> {
                 }
                 Woken::Script | Woken::Nobody => {}
             }
-            if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
+            if ended(pid) {
                 return if asked_to_end { Stopped::Asked } else { Stopped::Ended };
             }
             if let Some(over) = self.look(pid) {
@@ -138,19 +139,27 @@ impl Watch<'_> {
     fn see(&self, pid: Pid) -> Seen {
         let me = std::process::id().cast_signed();
         let most = self.limits.processes.map_or(MANY, |most| 2 * most as usize + FEW);
-        let (zombies, alive): (Vec<Process>, Vec<Process>) = tree::below(me, most).into_iter().partition(|p| p.zombie);
-        for orphan in zombies.iter().filter(|p| p.parent == me && p.pid != pid.as_raw_nonzero().get()) {
-            reap(Pid::from_raw(orphan.pid));
-        }
         let group = self.group.as_ref();
-        let memory = match group {
-            Some(group) if group.bounds_memory() => 0,
-            _ => alive.iter().map(|p| tree::private_memory(p.pid)).sum(),
-        };
-        let cpu = group.and_then(Group::cpu).unwrap_or_else(|| {
-            reaped().cpu + Duration::from_secs_f64(alive.iter().map(|p| p.cpu).sum::<f64>().max(0.0))
-        });
-        Seen { cpu, memory, processes: alive.len() as u64 }
+        let memory_is_bounded = group.is_some_and(Group::bounds_memory);
+        let mut seen = Seen { cpu: Duration::ZERO, memory: 0, processes: 0 };
+        let mut cpu = 0.0;
+        for process in tree::below(me, most) {
+            let orphan = process.zombie && process.parent == me && process.pid != pid.as_raw_nonzero().get();
+            // What it used is among what was reaped from then on.
+            if orphan && reap(process.pid) {
+                continue;
+            }
+            cpu += process.cpu;
+            if process.zombie {
+                continue;
+            }
+            seen.processes += 1;
+            if !memory_is_bounded {
+                seen.memory += tree::private_memory(process.pid);
+            }
+        }
+        seen.cpu = group.and_then(Group::cpu).unwrap_or_else(|| reaped().cpu + Duration::from_secs_f64(cpu));
+        seen
     }
 
     fn judge(&self, seen: &Seen) -> Option<Over> {
@@ -165,43 +174,32 @@ impl Watch<'_> {
         (counted && processes.is_some_and(|most| seen.processes > u64::from(most))).then_some(Over::Processes)
     }
 
-    /// Processes behind a pipe may have something to write yet.
-    fn linger(&mut self) {
-        let end = clock::now().mono + LINGER;
-        while reap_all() > 0 && clock::now().mono < end {
-            pause(FIRST_LOOK);
-        }
-    }
-
     /// Returns how many are left. Whatever is born meanwhile is born below us, and is found the next time.
-    fn end_all(&mut self, pid: Pid, status: &mut Option<ExitStatus>) -> usize {
+    fn end_all(&self, pid: Pid) -> usize {
         let end = clock::now().mono + KILLING;
         let me = std::process::id().cast_signed();
         loop {
             if let Some(group) = &self.group {
                 group.kill();
             }
-            // Its id is nobody else's as long as the group has a member, and for long after.
             kill_process_group(pid, Signal::KILL).ok();
             kill::below(me);
-            if status.is_none() {
-                *status = self.child.try_wait().ok().flatten();
-            }
-            let children = if status.is_some() { reap_all() } else { 1 };
+            let others = reap_others(pid);
             let populated = self.group.as_ref().is_some_and(Group::populated);
-            if children == 0 && !populated {
+            if others == 0 && ended(pid) && !populated {
                 return 0;
             }
             if clock::now().mono >= end {
                 return tree::below(me, MANY).len().max(1);
             }
             // While there are many, there is no time to lose.
-            pause(if children > FEW { Duration::ZERO } else { FIRST_LOOK });
+            pause(if others > FEW { Duration::ZERO } else { FIRST_LOOK });
         }
     }
 
-    fn outcome(self, status: Option<ExitStatus>, over: Option<Over>, left: usize) -> Outcome {
+    fn outcome(mut self, over: Option<Over>, left: usize) -> Outcome {
         use std::os::unix::process::ExitStatusExt;
+        let status = self.child.try_wait().ok().flatten();
         let reaped = reaped();
         let group = self.group.as_ref();
         let cpu = group.and_then(Group::cpu).unwrap_or(reaped.cpu);
@@ -245,17 +243,60 @@ fn reaped() -> Reaped {
     Reaped { cpu: time(usage.user_time()) + time(usage.system_time()), memory: kib << 10 }
 }
 
-fn reap(pid: Option<Pid>) -> bool {
-    matches!(waitpid(pid, WaitOptions::NOHANG), Ok(Some(_)))
+/// Whether it has ended. The script is not reaped before all is over: until then its id, by which its group goes too, is
+/// nobody else's.
+fn ended(pid: Pid) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    !matches!(waitid(WaitId::Pid(pid), options), Ok(None))
 }
 
-/// Reaps whoever has ended; returns how many children there still are. The script itself has been waited for.
-fn reap_all() -> usize {
-    while matches!(rustix::process::wait(WaitOptions::NOHANG), Ok(Some(_))) {}
-    tree::children(std::process::id().cast_signed()).len()
+fn reap(pid: i32) -> bool {
+    Pid::from_raw(pid).is_some_and(|pid| !matches!(waitpid(Some(pid), WaitOptions::NOHANG), Ok(None)))
+}
+
+/// Reaps whoever has ended, but for the script; returns how many other children there still are.
+fn reap_others(script: Pid) -> usize {
+    reap_but(script, tree::children(std::process::id().cast_signed()))
+}
+
+fn reap_but(script: Pid, children: Vec<i32>) -> usize {
+    children.into_iter().filter(|&pid| pid != script.as_raw_nonzero().get() && !reap(pid)).count()
+}
+
+/// Processes behind a pipe may have something to write yet.
+fn linger(script: Pid) {
+    let end = clock::now().mono + LINGER;
+    while reap_others(script) > 0 && clock::now().mono < end {
+        pause(FIRST_LOOK);
+    }
 }
 
 fn pause(duration: Duration) {
     let timeout = Timespec::try_from(duration).ok();
     poll(&mut [], timeout.as_ref()).ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_script_keeps_its_id_until_all_is_over() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        while !ended(pid) {
+            pause(FIRST_LOOK);
+        }
+        let mut other = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        let raw = |pid: Pid| pid.as_raw_nonzero().get();
+        let both = vec![raw(pid), raw(Pid::from_child(&other))];
+        assert_eq!(reap_but(pid, both.clone()), 1);
+        other.kill().unwrap();
+        while reap_but(pid, both.clone()) > 0 {
+            pause(FIRST_LOOK);
+        }
+        assert!(tree::read(raw(Pid::from_child(&other))).is_none(), "the other was reaped");
+        assert!(ended(pid) && tree::read(raw(pid)).is_some_and(|process| process.zombie), "the script was not");
+        assert!(child.wait().unwrap().success());
+    }
 }
