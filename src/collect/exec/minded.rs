@@ -23,8 +23,6 @@ use crate::record::{ErrorKind, RunError};
 
 /// After the order to kill everything, how long the minder may take: it tries for eight seconds.
 const KILLING: Duration = Duration::from_secs(10);
-/// Between two looks at what is dying.
-const DYING: Duration = Duration::from_millis(10);
 /// What a list of processes shows.
 const NAME: &str = "holdover";
 /// An answer is some hundred bytes.
@@ -59,7 +57,7 @@ pub(super) async fn run(script: &Script, binary: &Path, env: Vec<(String, String
     let finished = run.finish(script).await;
     let end = Instant::now() + KILLING;
     while !orphans::end() && Instant::now() < end {
-        sleep(DYING).await;
+        sleep(orphans::DYING).await;
     }
     finished.map(|(end, used)| Finished { end, pipes: std::mem::take(&mut run.pipes), used })
 }
@@ -206,7 +204,7 @@ impl Run {
         let end = Instant::now() + KILLING;
         if let (true, Some(groups), Some(pid)) = (killed, groups, pid) {
             while !cgroup::remove(groups, pid.cast_signed()) && Instant::now() < end {
-                sleep(DYING).await;
+                sleep(orphans::DYING).await;
             }
         }
     }

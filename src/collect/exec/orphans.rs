@@ -3,12 +3,16 @@
 //! a shell that starts something and then `exec`s the agent leaves it one, a container's first process gets many.
 
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use tokio::process::Child;
 
 use super::tree::{self, Process};
 use super::{kill, minder};
+
+/// Between two looks at what is dying.
+pub(super) const DYING: Duration = Duration::from_millis(10);
 
 /// A process for certain: an id is given again, but not at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,9 +56,10 @@ impl Children {
         self.lost = Some(self.lost.map_or(minder.started, |first| first.min(minder.started)));
     }
 
-    /// `now` are all children: minders of dropped runs that are no more among them have ended.
+    /// `now` are all children: minders of dropped runs that are no more alive among them have ended.
     fn miss(&mut self, now: &[Process]) {
-        let ended = |minder: &Minder| minder.dropped && !now.iter().any(|child| Id::from(child) == minder.id);
+        let alive = |minder: &Minder| now.iter().any(|child| !child.zombie && Id::from(child) == minder.id);
+        let ended = |minder: &Minder| minder.dropped && !alive(minder);
         let gone: Vec<Id> = self.minders.iter().filter(|minder| ended(minder)).map(|minder| minder.id).collect();
         self.minders.retain(|minder| !gone.contains(&minder.id));
         for minder in gone {
@@ -142,6 +147,13 @@ pub(super) fn end() -> bool {
         children.lost = None;
     }
     left == 0
+}
+
+/// Until everything has ended that belongs to runs which were dropped half-way.
+pub(super) async fn settle() {
+    while !end() || children().minders.iter().any(|minder| minder.dropped) {
+        tokio::time::sleep(DYING).await;
+    }
 }
 
 /// Everything below a process; not the process itself.
