@@ -239,3 +239,29 @@ fn children_from_before_the_agent_live_on_also_when_a_minder_is_killed() {
     assert_eq!(marked.len(), 1, "the stranger alone lives on: {marked:?}");
     bench.assert_nothing_left();
 }
+
+/// Files in memory are the host's cache, not the script's use of memory; what it says at its end is its own word.
+#[test]
+fn a_plugin_that_maps_files_larger_than_its_budget_is_believed() {
+    for means in [Means::Watch, Means::Groups] {
+        let mut bench = Bench::new(means);
+        let file = std::fs::File::create(bench.path("large")).expect("own directory");
+        file.set_len(100 << 20).expect("a file system with sparse files");
+        let read = format!(
+            "import mmap; file = open(\"{}\"); m = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ); \
+             [m[i] for i in range(0, len(m), 4096)]; print(\"WARNING - full | used=9;5\"); raise SystemExit(1)",
+            bench.path("large").display()
+        );
+        let argv = ["/usr/bin/env", "python3", "-c", &read];
+        bench.add("plugin", &argv, "format = \"nagios\"\nmemory = \"64MiB\"\nusage = true");
+        bench.add("script", &argv, "format = \"influx\"\nmemory = \"64MiB\"");
+        let records = bench.once();
+        let own = of(&records, "plugin");
+        assert!(own.iter().all(|record| record["status"] == "ok"), "{means:?}: {own:#?}");
+        let peak = own.last().expect("its use")["fields"]["run_memory_peak"].as_u64();
+        assert!(peak.is_some_and(|bytes| bytes > 100 << 20), "it had more than its budget mapped: {own:#?}");
+        let (kind, message) = error(&records, "script");
+        assert_eq!(kind, "exit", "{means:?}: {message}");
+        bench.assert_nothing_left();
+    }
+}

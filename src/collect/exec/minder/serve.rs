@@ -83,7 +83,7 @@ fn carry_out(order: &Order, agent: &File, nothing: &File) -> Answer {
         Ok(child) => {
             restrain::after(&order.limits, rustix::process::Pid::from_child(&child));
             let limits = &order.limits;
-            Answer::Ended(Watch { child, group, limits, agent, memory: 0, processes: 0 }.run())
+            Answer::Ended(Watch { child, group, limits, agent, latest: 0, memory: 0, processes: 0 }.run())
         }
         Err(error) => Answer::NotStarted { errno: error.raw_os_error(), message: error.to_string() },
     }

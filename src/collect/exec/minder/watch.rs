@@ -25,6 +25,7 @@ const LAST_LOOK: Duration = Duration::from_millis(100);
 const LINGER: Duration = Duration::from_millis(100);
 /// How long to try to end everything.
 const KILLING: Duration = Duration::from_secs(8);
+const SIGXCPU: i32 = Signal::XCPU.as_raw();
 /// More processes than any script has.
 const MANY: usize = 4096;
 const FEW: usize = 64;
@@ -35,6 +36,8 @@ pub(super) struct Watch<'a> {
     pub limits: &'a Limits,
     /// The agent: a byte asks for SIGTERM, the end for SIGKILL.
     pub agent: &'a File,
+    /// The last of it seen, and the most.
+    pub latest: u64,
     pub memory: u64,
     pub processes: u64,
 }
@@ -100,11 +103,19 @@ impl Watch<'_> {
             if ended(pid) {
                 return if asked_to_end { Stopped::Asked } else { Stopped::Ended };
             }
+            let before = self.latest;
             if let Some(over) = self.look(pid) {
                 return Stopped::Over(over);
             }
-            next = (next * 2).min(LAST_LOOK);
+            next = self.until_next(before, next);
         }
+    }
+
+    /// How long not to look. What grows so fast that it would spend its budget meanwhile is looked at at once.
+    fn until_next(&self, before: u64, last: Duration) -> Duration {
+        let growth = self.latest.saturating_sub(before);
+        let spent_by_then = self.limits.memory.is_some_and(|most| growth > 0 && self.latest + 2 * growth > most);
+        if spent_by_then { FIRST_LOOK } else { (last * 2).min(LAST_LOOK) }
     }
 
     fn wait(&self, script: Option<&OwnedFd>, at_most: Duration) -> Woken {
@@ -126,6 +137,7 @@ impl Watch<'_> {
             return Some(over);
         }
         let seen = self.see(pid);
+        self.latest = seen.memory;
         self.memory = self.memory.max(seen.memory);
         self.processes = self.processes.max(seen.processes);
         match self.judge(&seen)? {
@@ -135,7 +147,7 @@ impl Watch<'_> {
         }
     }
 
-    /// What all of them use now, as far as nobody else bounds it; also reaps those that fell to us.
+    /// What all of them use now, memory as far as the group does not bound it; also reaps those that fell to us.
     fn see(&self, pid: Pid) -> Seen {
         let me = std::process::id().cast_signed();
         let most = self.limits.processes.map_or(MANY, |most| 2 * most as usize + FEW);
@@ -197,27 +209,32 @@ impl Watch<'_> {
         }
     }
 
+    /// What only the end shows. An exit code is the script's own word, whatever it had used.
+    fn late(&self, signal: Option<i32>) -> Option<Over> {
+        let Limits { cpu, memory, .. } = *self.limits;
+        match signal? {
+            // The process's own limit of CPU time.
+            SIGXCPU if cpu.is_some() => Some(Over::Cpu),
+            // Once seen, and gone when it was looked at again.
+            _ if memory.is_some_and(|most| self.memory > most) => Some(Over::Memory),
+            _ => None,
+        }
+    }
+
     fn outcome(mut self, over: Option<Over>, left: usize) -> Outcome {
         use std::os::unix::process::ExitStatusExt;
         let status = self.child.try_wait().ok().flatten();
         let reaped = reaped();
         let group = self.group.as_ref();
-        let cpu = group.and_then(Group::cpu).unwrap_or(reaped.cpu);
-        let memory = group.and_then(Group::memory_peak).unwrap_or(self.memory.max(reaped.memory));
-        let processes = group.and_then(Group::processes_peak).unwrap_or(self.processes.max(1));
+        let cpu = group.and_then(Group::cpu).unwrap_or_default().max(reaped.cpu);
+        let memory = group.and_then(Group::memory_peak).unwrap_or(reaped.memory).max(self.memory);
+        let processes = group.and_then(Group::processes_peak).unwrap_or(1).max(self.processes);
         let signal = status.and_then(|status| status.signal());
-        let failed = !status.is_some_and(|status| status.success());
-        let late = || match signal {
-            // The process's own limit of CPU time.
-            Some(24) => Some(Over::Cpu),
-            // It was refused memory, or grew and ended between two looks.
-            _ if failed && self.limits.memory.is_some_and(|most| memory >= most) => Some(Over::Memory),
-            _ => None,
-        };
+        let over = over.or_else(|| group.and_then(Group::over)).or_else(|| self.late(signal));
         Outcome {
             code: status.and_then(|status| status.code()),
             signal,
-            over: over.or_else(|| group.and_then(Group::over)).or_else(late),
+            over,
             cpu_us: Some(u64::try_from(cpu.as_micros()).unwrap_or(u64::MAX)),
             memory: Some(memory),
             processes: Some(processes),
