@@ -265,3 +265,34 @@ fn a_plugin_that_maps_files_larger_than_its_budget_is_believed() {
         bench.assert_nothing_left();
     }
 }
+
+/// Where the groups are the agent's to write they are its scripts' too: one may move itself to another.
+#[test]
+fn a_script_that_leaves_its_group_is_bounded_all_the_same() {
+    let mut bench = Bench::new(Means::Groups);
+    let aside = bench.group.as_ref().expect("the test's").join("aside");
+    std::fs::create_dir(&aside).expect("root may make control groups");
+    let text = format!("setsid sleep MARK & echo $$ > {}/cgroup.procs; while :; do :; done", aside.display());
+    bench.shell("runaway", &text, "cpu = \"300ms\"\ntimeout = \"1m\"");
+    let records = bench.once();
+    let (kind, message) = error(&records, "runaway");
+    assert_eq!(kind, "cpu", "{message}");
+    std::fs::remove_dir(&aside).expect("nobody is in it any more");
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn groups_of_a_killed_agent_are_emptied_and_gone_with_the_next_start() {
+    let mut bench = Bench::new(Means::Groups);
+    // A keeper that no kernel has: there are at most four million ids.
+    let stale = bench.group.as_ref().expect("the test's").join("run-99999999");
+    std::fs::create_dir(&stale).expect("root may make control groups");
+    let mut command = std::process::Command::new("/bin/sh");
+    command.args(["-c", "echo $$ > \"$1/cgroup.procs\" && exec sleep \"$0\"", &bench.mark]).arg(&stale);
+    let mut left = crate::support::child::Running::start("sleep", &mut command, &bench.path("sleep.log"));
+    wait_until("it is in the group", PATIENCE, || !crate::support::read_lossy(&stale.join("cgroup.procs")).is_empty());
+    bench.shell("good", "echo 'a x=1'", "");
+    assert_eq!(of(&bench.once(), "good")[0]["status"], "ok");
+    assert!(!stale.exists(), "it is removed by then, not by the start after this one");
+    assert!(!left.wait(PATIENCE).success());
+}

@@ -223,6 +223,7 @@ fn ended(outcome: Option<Outcome>) -> End {
     match outcome {
         None => End::Unminded,
         Some(Outcome { over: Some(over), .. }) => End::Over(over),
+        Some(Outcome { starved: true, .. }) => End::Starved,
         Some(Outcome { code, signal, .. }) => End::Exited { code, signal },
     }
 }

@@ -45,6 +45,8 @@ pub(super) enum End {
     TimedOut,
     TooMuch(&'static str),
     Over(Over),
+    /// Killed for lack of memory, of the host or of a control group above that of the run.
+    Starved,
     /// The minder did not answer.
     Unminded,
     /// The kernel did not tell how it ended.

@@ -101,6 +101,8 @@ pub(super) struct Outcome {
     pub code: Option<i32>,
     pub signal: Option<i32>,
     pub over: Option<Over>,
+    /// Killed for lack of memory, and not for a budget of its own.
+    pub starved: bool,
     pub cpu_us: Option<u64>,
     pub memory: Option<u64>,
     pub processes: Option<u64>,

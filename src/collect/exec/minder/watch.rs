@@ -152,7 +152,6 @@ impl Watch<'_> {
         let me = std::process::id().cast_signed();
         let most = self.limits.processes.map_or(MANY, |most| 2 * most as usize + FEW);
         let group = self.group.as_ref();
-        let memory_is_bounded = group.is_some_and(Group::bounds_memory);
         let mut seen = Seen { cpu: Duration::ZERO, memory: 0, processes: 0 };
         let mut cpu = 0.0;
         for process in tree::below(me, most) {
@@ -166,11 +165,13 @@ impl Watch<'_> {
                 continue;
             }
             seen.processes += 1;
-            if !memory_is_bounded {
+            if !group.is_some_and(|group| group.bounds_memory() && group.holds(process.pid)) {
                 seen.memory += tree::private_memory(process.pid);
             }
         }
-        seen.cpu = group.and_then(Group::cpu).unwrap_or_else(|| reaped().cpu + Duration::from_secs_f64(cpu));
+        // The group knows best, but not of those that left it.
+        let in_group = group.and_then(Group::cpu).unwrap_or_default();
+        seen.cpu = in_group.max(reaped().cpu + Duration::from_secs_f64(cpu));
         seen
     }
 
@@ -182,8 +183,7 @@ impl Watch<'_> {
         if memory.is_some_and(|most| seen.memory > most) {
             return Some(Over::Memory);
         }
-        let counted = !self.group.as_ref().is_some_and(Group::bounds_processes);
-        (counted && processes.is_some_and(|most| seen.processes > u64::from(most))).then_some(Over::Processes)
+        processes.is_some_and(|most| seen.processes > u64::from(most)).then_some(Over::Processes)
     }
 
     /// Returns how many are left. Whatever is born meanwhile is born below us, and is found the next time.
@@ -235,6 +235,7 @@ impl Watch<'_> {
             code: status.and_then(|status| status.code()),
             signal,
             over,
+            starved: signal == Some(Signal::KILL.as_raw()) && group.is_some_and(Group::starved),
             cpu_us: Some(u64::try_from(cpu.as_micros()).unwrap_or(u64::MAX)),
             memory: Some(memory),
             processes: Some(processes),
