@@ -119,3 +119,43 @@ fn what_cannot_be_started_says_why_through_the_minder_too() {
         assert!(message.contains(words), "{name}: {message}");
     }
 }
+
+/// A library whose mark is a line for each program that its loader put it into.
+const WITNESS: &str = r#"
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+__attribute__((constructor)) static void seen(void) {
+    char program[4096] = {0};
+    FILE *file = fopen(getenv("WITNESS"), "a");
+    if (file == NULL || readlink("/proc/self/exe", program, sizeof program - 1) < 0) abort();
+    fprintf(file, "%s as %d\n", program, (int)geteuid());
+    fclose(file);
+}
+"#;
+
+/// The minder is root where the script is not: a variable that takes code from elsewhere would make others root.
+#[test]
+fn variables_of_a_script_reach_the_script_and_not_its_minder() {
+    for means in [Means::Watch, Means::Groups] {
+        let mut bench = Bench::new(means);
+        let (source, library) = (bench.write("witness.c", WITNESS, 0o644), bench.path("witness.so"));
+        let compiled =
+            std::process::Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&library, &source]).status();
+        assert!(compiled.expect("a C compiler, which linked this test").success());
+        let witness = bench.write("witness", "", 0o666);
+        let env = format!("\"LD_PRELOAD={}\", \"WITNESS={}\"", library.display(), witness.display());
+        bench.shell(
+            "mine",
+            "echo \"a,home=$HOME x=1\"",
+            &format!("env = [{env}, \"HOME=/elsewhere\"]\nuser = \"nobody\""),
+        );
+        let records = bench.once();
+        assert_eq!(of(&records, "mine")[0]["tags"]["home"], "/elsewhere", "{records:#?}");
+        let seen = std::fs::read_to_string(&witness).expect("own file");
+        let (shell, agent) = (std::fs::canonicalize("/bin/sh"), std::fs::canonicalize(env!("CARGO_BIN_EXE_holdover")));
+        let name = |path: std::io::Result<std::path::PathBuf>| path.expect("it is there").display().to_string();
+        assert!(seen.contains(&format!("{} as 65534", name(shell))), "the script has it: {seen:?}");
+        assert!(!seen.contains(&name(agent)), "the minder has it too: {seen:?}");
+    }
+}

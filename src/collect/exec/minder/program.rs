@@ -19,7 +19,7 @@ pub(super) fn prepare(order: &Order) -> Result<Program, RunError> {
     let Some((name, args)) = order.argv.split_first() else {
         return Err(RunError::new(ErrorKind::Spawn, "no program is named"));
     };
-    let file = find(name);
+    let file = find(name, order);
     look_at(&file, order)?;
     let pinned = match &order.confinement.sha256 {
         Some(sha256) => Some(Pinned::new(&file, sha256).map_err(|why| unpinned(&file, sha256, why))?),
@@ -30,7 +30,7 @@ pub(super) fn prepare(order: &Order) -> Result<Program, RunError> {
         return Ok(Program { path, args: args.to_vec(), _pinned: pinned });
     };
     // The kernel's call for it is out of reach without `unsafe`; its tool is on every host with a shell.
-    let tool = find("ionice");
+    let tool = find("ionice", order);
     look_at(&tool, order)?;
     let mut all: Vec<String> = class.arguments().iter().map(|&word| word.to_owned()).collect();
     all.push(path.to_string_lossy().into_owned());
@@ -38,14 +38,14 @@ pub(super) fn prepare(order: &Order) -> Result<Program, RunError> {
     Ok(Program { path: tool, args: all, _pinned: pinned })
 }
 
-/// A name without a slash is looked for in `PATH`, as the shell does.
-fn find(name: &str) -> PathBuf {
+/// A name without a slash is looked for in the script's `PATH`, as the shell does.
+fn find(name: &str, order: &Order) -> PathBuf {
     let is_program = |path: &PathBuf| path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
     if name.contains('/') {
         return PathBuf::from(name);
     }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|folder| folder.join(name)).find(is_program);
+    let path = order.env.iter().rfind(|(variable, _)| variable == "PATH").map_or("", |(_, value)| value);
+    let found = std::env::split_paths(path).map(|folder| folder.join(name)).find(is_program);
     found.unwrap_or_else(|| PathBuf::from(name))
 }
 

@@ -83,7 +83,7 @@ fn carry_out(order: &Order, agent: &File, nothing: &File) -> Answer {
         Ok(child) => {
             restrain::after(&order.limits, rustix::process::Pid::from_child(&child));
             let limits = &order.limits;
-            Answer::Ended(Watch { child, group, limits, agent, memory: 0, processes: 0 }.run())
+            Answer::Ended(Watch { child, group, limits, agent, latest: 0, memory: 0, processes: 0 }.run())
         }
         Err(error) => Answer::NotStarted { errno: error.raw_os_error(), message: error.to_string() },
     }
@@ -91,7 +91,7 @@ fn carry_out(order: &Order, agent: &File, nothing: &File) -> Answer {
 
 fn start(order: &Order, program: &Program) -> io::Result<Child> {
     let mut command = Command::new(&program.path);
-    command.args(&program.args).current_dir(&order.dir).process_group(0);
+    command.args(&program.args).current_dir(&order.dir).process_group(0).env_clear();
     command.stdin(Stdio::null()).stdout(Stdio::inherit()).stderr(Stdio::inherit());
     if order.confinement.nice != 0 {
         rustix::process::nice(i32::from(order.confinement.nice))?;
@@ -101,5 +101,6 @@ fn start(order: &Order, program: &Program) -> io::Result<Child> {
         command.gid(account.gid).uid(account.uid);
         command.env("HOME", &account.home).env("USER", &account.name).env("LOGNAME", &account.name);
     }
+    command.envs(order.env.iter().map(|(name, value)| (name, value)));
     command.spawn()
 }
