@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::args::ConfigArg;
 use super::exit::{Exit, Failure};
-use crate::agent::{self, Loaded};
+use crate::agent::{self, Loaded, Refused};
 use crate::clock;
 use crate::collect::HostRoot;
 use crate::config::{Checked, Config, Rejected, Severity, Sources, Surroundings};
@@ -32,11 +32,8 @@ pub fn outbox_dir(args: &ConfigArg) -> Result<(PathBuf, Option<Failure>), Failur
 }
 
 /// The same for an agent, which reads it again and again.
-pub fn again(file: &Path) -> Result<Loaded, Rejected> {
-    // Read twice: the first time tells the files, and what is changed after they are looked at is noticed later.
-    let fingerprint = read(file)?.watch.fingerprint();
-    let checked = read(file)?;
-    Ok(Loaded { hash: hash(&checked), checked, fingerprint })
+pub fn again(file: &Path) -> Result<Loaded, Refused> {
+    Loaded::read(|| read(file), hash)
 }
 
 fn read(file: &Path) -> Result<Checked, Rejected> {
