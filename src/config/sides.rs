@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::collectors::MAX_COLLECTORS;
 use super::line::{self, Bad, Line};
+use super::owners::Owners;
 use super::problem::{Origin, Problem};
 use super::reader::{Reader, Section, quote};
 use super::tree::{Data, Node, Table};
@@ -26,7 +27,7 @@ const BESIDE_BUILTIN: &str = "-script";
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Lines<'a> {
     Unread,
-    Beside(Option<&'a Path>),
+    Beside(Option<&'a Path>, Owners),
 }
 
 /// Where a collector that a line asks for came from.
@@ -52,6 +53,7 @@ struct Sides {
     vendor: Side,
     user: Side,
     zone: Node,
+    owners: Owners,
 }
 
 /// A line that was understood.
@@ -74,7 +76,7 @@ pub(super) fn check(section: Section, lines: Lines<'_>, reader: &mut Reader<'_>)
 
 fn read_section(mut section: Section, lines: Lines<'_>, reader: &mut Reader<'_>) -> Option<Sides> {
     let beside = match lines {
-        Lines::Beside(folder) => folder.map(whole),
+        Lines::Beside(folder, _) => folder.map(whole),
         Lines::Unread => None,
     };
     let vendor = side("default", ["default_lines", "default_dir"], None, &mut section, reader);
@@ -88,7 +90,10 @@ fn read_section(mut section: Section, lines: Lines<'_>, reader: &mut Reader<'_>)
         return None;
     }
     let zone = Node { data: Data::Str(zone), origin };
-    matches!(lines, Lines::Beside(_)).then_some(Sides { vendor, user, zone })
+    match lines {
+        Lines::Beside(_, owners) => Some(Sides { vendor, user, zone, owners }),
+        Lines::Unread => None,
+    }
 }
 
 /// `holdover.toml` is in the folder `` of the working directory.
@@ -127,6 +132,10 @@ impl Sides {
     fn entries(&self, side: &Side, reader: &mut Reader<'_>) -> Vec<Entry> {
         let Some(path) = &side.lines else { return Vec::new() };
         reader.watch.file(path);
+        if let Some(problem) = self.owners.leaves_out(path) {
+            reader.problems.push(problem);
+            return Vec::new();
+        }
         let bytes = match source::read_lines(path, side.required) {
             Ok(Some(bytes)) => bytes,
             Ok(None) => return Vec::new(),

@@ -16,7 +16,7 @@ fn now(seconds: u64) -> Now {
 }
 
 fn load(file: &Path) -> Result<Loaded, Refused> {
-    let around = Surroundings { env: &[], now: now(0), file_system_bytes: |_| Some(1 << 30) };
+    let around = Surroundings { env: &[], now: now(0), file_system_bytes: |_| Some(1 << 30), guarded: false };
     let sources = Sources { file: Some(file.to_owned()), conf_d: None };
     let read = || Config::load(&sources, &around);
     Loaded::read(read, |_| "hash".to_owned())
