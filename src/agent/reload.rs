@@ -186,7 +186,7 @@ impl Reload {
     pub fn watch(&mut self, reading: &Result<Loaded, Refused>, now: Now) {
         (self.watch, self.seen) = match reading {
             Ok(loaded) => (loaded.checked.watch.clone(), loaded.fingerprint),
-            Err(refused) => (refused.why.watch.clone(), refused.fingerprint),
+            Err(refused) => ((*refused.why.watch).clone(), refused.fingerprint),
         };
         self.changing = None;
         self.next_look = now.mono + LOOK;

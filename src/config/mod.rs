@@ -302,7 +302,7 @@ fn check(mut root: Table, lines: Lines<'_>, mut reader: Reader<'_>) -> Result<Ch
                 Config { host, broker, outbox, uplink, log, agent, put, collectors, disabled, blackouts, alarms };
             Ok(Checked { config, settings: reader.settings, warnings: problems, from_lines, watch: reader.watch })
         }
-        _ => Err(Rejected { problems, watch: reader.watch, outbox_dir }),
+        _ => Err(Rejected { problems, watch: Box::new(reader.watch), outbox_dir }),
     }
 }
 
