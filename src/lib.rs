@@ -1,6 +1,7 @@
 //! Holdover: collectors -> outbox -> MQTT, with an honest account of loss. See ARCHITECTURE.md.
 
 pub mod agent;
+pub mod aside;
 pub mod cli;
 pub mod clock;
 pub mod collect;

@@ -4,6 +4,7 @@
 //! does a script that the agent's stop cuts short. Nothing here knows the outbox or the network.
 
 mod absent;
+mod dark;
 
 use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,6 +20,7 @@ use crate::record::{ClockContext, ErrorKind, Point, Run, RunError, Value};
 use crate::schedule::{Job, MissReason, Missed, Scheduler};
 use absent::Absent;
 pub use absent::absence;
+use dark::Dark;
 
 /// What one configured collector is.
 pub enum Source {
@@ -65,8 +67,9 @@ pub struct Collecting {
     retired: Account,
     absent: Vec<Absent>,
     events: Events,
-    /// Runs missed because of a blackout that are counted and not yet recorded: one record a window, not one a run.
-    dark: Vec<u64>,
+    /// Runs missed because of a blackout that are counted and not yet recorded: one record a window or an hour, not one
+    /// a run.
+    dark: Vec<Dark>,
     root: HostRoot,
     host: Arc<str>,
     boot: Arc<str>,
@@ -118,7 +121,7 @@ impl Collecting {
     ) -> Self {
         let (accounts, retired) = (vec![Account::default(); sources.len()], Account::default());
         let absent = sources.iter().map(|_| Absent::default()).collect();
-        let dark = vec![0; sources.len()];
+        let dark = vec![Dark::default(); sources.len()];
         let synced = Synced { value: false, next: Duration::ZERO };
         let (scripts, running, events) = (JoinSet::new(), HashMap::new(), Events::new(Vec::new()));
         Self { scheduler, sources, accounts, retired, absent, events, dark, root, host, boot, synced, scripts, running }
@@ -150,8 +153,13 @@ impl Collecting {
         for missed in &polled.missed {
             self.accounts[missed.job].missed += missed.count;
             match missed.reason {
-                MissReason::Blackout => self.dark[missed.job] += missed.count,
+                MissReason::Blackout => self.dark[missed.job].add(missed.count, now),
                 _ => runs.push(self.missed(missed, now)),
+            }
+        }
+        for job in 0..self.dark.len() {
+            if self.dark[job].is_overdue(now) {
+                runs.extend(self.dark_is_over(job, now));
             }
         }
         for due in polled.due {
@@ -239,7 +247,7 @@ impl Collecting {
         for (_, account, _) in old.into_values() {
             self.retired.add(&account);
         }
-        self.dark = vec![0; self.sources.len()];
+        self.dark = vec![Dark::default(); self.sources.len()];
         runs
     }
 
@@ -335,7 +343,7 @@ impl Collecting {
 
     /// The record of what a blackout has cost so far.
     fn dark_is_over(&mut self, job: usize, now: &Now) -> Option<Run> {
-        let count = std::mem::take(&mut self.dark[job]);
+        let count = self.dark[job].take();
         let collector = self.sources[job].0.clone();
         (count > 0).then(|| self.missed(&Missed { job, collector, count, reason: MissReason::Blackout }, now))
     }

@@ -34,7 +34,7 @@ pub use collecting::{Source, absence, run_builtin};
 use delivery::Delivery;
 use ipc::StatusSocket;
 pub use ipc::ask;
-pub use reload::{Load, Loaded};
+pub use reload::{Load, Loaded, Refused};
 use reload::{Reading, Reload};
 use report::Report;
 use service::{ServiceManager, Signals};
@@ -102,6 +102,7 @@ impl Agent {
             let now = clock::now();
             self.collect(now);
             self.reload.look(now);
+            self.report.silent_configuration(self.reload.overdue(now));
             self.deliver(now).await;
             if self.run_commanded(now) {
                 continue;
@@ -235,7 +236,7 @@ impl Agent {
         self.reload.watch(&reading, now);
         match reading {
             Ok(loaded) => self.reconfigure(&loaded, now),
-            Err(rejected) => self.report.refused_configuration(&rejected.to_string()),
+            Err(refused) => self.report.refused_configuration(&refused.why.to_string()),
         }
     }
 

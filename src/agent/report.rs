@@ -167,6 +167,15 @@ impl Report {
         self.config.refused = Some(line);
     }
 
+    /// Why a change of the configuration is not noticed.
+    pub fn silent_configuration(&mut self, problem: Option<String>) {
+        const PART: &str = "configuration files";
+        if let Some(line) = problem.as_ref().filter(|_| !self.problems.contains_key(PART)) {
+            tracing::warn!("{line}");
+        }
+        self.problem(PART, problem);
+    }
+
     /// Whether runs wait in memory because they cannot be stored, as far as the writer has told.
     pub fn outbox_fails(&self) -> bool {
         self.stats.broken.is_some()

@@ -281,6 +281,13 @@ const AGENT: &[Key] = &[
         "Whether the default set of built-in collectors runs beside those named here.",
     ),
     key(
+        "check_owner",
+        Kind::Bool,
+        "true",
+        "Whether, as root, files of the configuration that others than root could change are left out. Counts in the main \
+         file for all other files; for the main file too in the environment.",
+    ),
+    key(
         "stop_timeout",
         Kind::Duration(SECOND, 10 * MINUTE),
         "\"10s\"",

@@ -152,8 +152,9 @@ pub(super) fn log(mut section: Section, reader: &mut Reader<'_>) -> Option<Log> 
 }
 
 pub(super) fn agent(mut section: Section, reader: &mut Reader<'_>) -> Option<Agent> {
-    // Used before: here only its type is checked.
+    // Used before: here only their types are checked.
     reader.path(&mut section, "conf_d");
+    reader.bool(&mut section, "check_owner");
     let default_collectors = reader.bool(&mut section, "default_collectors");
     let stop_timeout = reader.duration(&mut section, "stop_timeout");
     let cgroup = reader.text(&mut section, "cgroup").and_then(|place| groups(&place, reader));

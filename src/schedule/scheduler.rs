@@ -316,7 +316,7 @@ fn pass_over(cron: &Cron, zone: &Zone, next: i64, wall: i64) -> Option<(u64, i64
 }
 
 /// The latest occurrence at or before `wall`, where `next` is one: "another follows in time" is true before it only.
-fn latest_at(cron: &Cron, zone: &Zone, next: i64, wall: i64) -> i64 {
+pub(super) fn latest_at(cron: &Cron, zone: &Zone, next: i64, wall: i64) -> i64 {
     let follows = |from: i64| cron.next_after(from, zone).filter(|&at| at <= wall);
     let (mut latest, mut beyond) = (next, wall);
     while latest < beyond {

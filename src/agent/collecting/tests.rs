@@ -286,6 +286,32 @@ fn a_blackout_is_counted_by_run_and_recorded_once() {
     assert!(collecting.stop(&at(61)).is_empty(), "told already");
 }
 
+/// An agent that is killed in a long window has told of all but an hour of it.
+#[test]
+fn a_long_blackout_is_recorded_each_hour() {
+    let built = (FLEETING.build)(&Params::default()).unwrap();
+    let mut collecting = collecting(Source::Builtin { spec: &FLEETING, collector: built });
+    let job = Job {
+        collector: "demo".into(),
+        schedule: Schedule::every(Duration::from_secs(600)).unwrap(),
+        jitter: Duration::ZERO,
+        misfire: Misfire::Skip,
+        blackouts: [Blackout::daily(Blackout::ALL_DAYS, 0, 86_400, Zone::utc())].into(),
+    };
+    collecting.replace(vec![job], vec![("demo".into(), None)], &at(0));
+    let told: Vec<(u64, Value)> = (1..=20)
+        .flat_map(|n| {
+            let runs = collecting.poll(&at(n * 600), &AgentFigures::default());
+            runs.into_iter().map(move |run| (n, run.points[0].fields["count"].clone()))
+        })
+        .collect();
+    // The first is due at 600 s, the one of an hour later is told with it.
+    assert_eq!(told, [(7, Value::uint(7)), (14, Value::uint(7))]);
+    assert_eq!(account(&collecting).missed, 20);
+    let rest = collecting.stop(&at(12_001));
+    assert_eq!(rest[0].points[0].fields["count"], Value::uint(6));
+}
+
 #[test]
 fn what_is_unchanged_by_a_reload_goes_on_and_the_rest_begins_anew() {
     let mut collecting = collecting(Source::Script(Arc::new(exec::Script::new(["/bin/true"]))));
