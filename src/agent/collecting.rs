@@ -4,6 +4,7 @@
 //! does a script that the agent's stop cuts short. Nothing here knows the outbox or the network.
 
 mod absent;
+mod untold;
 
 use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,11 +15,12 @@ use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::clock::{self, Now};
 use crate::collect::{self, AgentFigures, Collector, CollectorSpec, Context, HostRoot, exec};
-use crate::events::{Events, Rule};
+use crate::events::{Events, Rule, Step};
 use crate::record::{ClockContext, ErrorKind, Point, Run, RunError, Value};
-use crate::schedule::{Job, MissReason, Missed, Scheduler};
+use crate::schedule::{Job, MissReason, Missed, Scheduler, Share};
 use absent::Absent;
 pub use absent::absence;
+use untold::Untold;
 
 /// What one configured collector is.
 pub enum Source {
@@ -40,6 +42,8 @@ pub struct Account {
     /// whose source is still missing.
     pub silent: u64,
     pub missed: u64,
+    /// Of them, those that were not made because the agent was beyond its own limits.
+    pub shed: u64,
     /// Runs that a hub asked for.
     pub commanded: u64,
     pub last_ms: Option<i64>,
@@ -52,6 +56,7 @@ impl Account {
         self.failed += other.failed;
         self.silent += other.silent;
         self.missed += other.missed;
+        self.shed += other.shed;
         self.commanded += other.commanded;
     }
 }
@@ -65,8 +70,7 @@ pub struct Collecting {
     retired: Account,
     absent: Vec<Absent>,
     events: Events,
-    /// Runs missed because of a blackout that are counted and not yet recorded: one record a window, not one a run.
-    dark: Vec<u64>,
+    untold: Vec<Untold>,
     root: HostRoot,
     host: Arc<str>,
     boot: Arc<str>,
@@ -118,10 +122,24 @@ impl Collecting {
     ) -> Self {
         let (accounts, retired) = (vec![Account::default(); sources.len()], Account::default());
         let absent = sources.iter().map(|_| Absent::default()).collect();
-        let dark = vec![0; sources.len()];
+        let untold = vec![Untold::default(); sources.len()];
         let synced = Synced { value: false, next: Duration::ZERO };
         let (scripts, running, events) = (JoinSet::new(), HashMap::new(), Events::new(Vec::new()));
-        Self { scheduler, sources, accounts, retired, absent, events, dark, root, host, boot, synced, scripts, running }
+        Self {
+            scheduler,
+            sources,
+            accounts,
+            retired,
+            absent,
+            events,
+            untold,
+            root,
+            host,
+            boot,
+            synced,
+            scripts,
+            running,
+        }
     }
 
     /// What runs are to be told of from now on.
@@ -148,17 +166,43 @@ impl Collecting {
         let polled = self.scheduler.poll(*now);
         let mut runs = Vec::new();
         for missed in &polled.missed {
-            self.accounts[missed.job].missed += missed.count;
-            match missed.reason {
-                MissReason::Blackout => self.dark[missed.job] += missed.count,
-                _ => runs.push(self.missed(missed, now)),
+            let account = &mut self.accounts[missed.job];
+            account.missed += missed.count;
+            account.shed += if missed.reason == MissReason::Shed { missed.count } else { 0 };
+            if !self.untold[missed.job].add(missed.reason, missed.count, now.mono) {
+                runs.push(self.missed(missed, now));
             }
         }
         for due in polled.due {
-            runs.extend(self.dark_is_over(due.job, now));
+            runs.extend(self.told(due.job, MissReason::Blackout, now));
             runs.extend(self.start(due.job, now, figures));
         }
+        for job in 0..self.sources.len() {
+            if self.untold[job].is_ripe(now.mono) {
+                runs.extend(self.told(job, MissReason::Shed, now));
+            }
+        }
         runs
+    }
+
+    /// From now on so much of what is due is done; `off` names collectors of which nothing is. Returns what is to be
+    /// recorded of the time before. The agent's own collector always runs: it tells how this goes on.
+    pub fn shed(&mut self, share: Share, off: &[String], now: &Now) -> Vec<Run> {
+        for (job, (name, source)) in self.sources.iter().enumerate() {
+            let own = matches!(source, Source::Builtin { spec, .. } if spec.name == collect::OWN);
+            let off = off.iter().any(|off| **off == **name);
+            self.scheduler.set_share(
+                job,
+                if own {
+                    Share::All
+                } else if off {
+                    Share::None
+                } else {
+                    share
+                },
+            );
+        }
+        self.all_told(&[MissReason::Shed], now)
     }
 
     /// Runs one collector now, beside its schedule; a script's records come when it ends.
@@ -200,9 +244,7 @@ impl Collecting {
         while let Some(finished) = self.scripts.try_join_next_with_id() {
             runs.extend(self.complete(finished, now));
         }
-        for job in 0..self.sources.len() {
-            runs.extend(self.dark_is_over(job, now));
-        }
+        runs.extend(self.all_told(&[MissReason::Blackout, MissReason::Shed], now));
         // Dropping a run kills its process group.
         self.scripts.abort_all();
         for (_, running) in std::mem::take(&mut self.running) {
@@ -217,7 +259,7 @@ impl Collecting {
     /// that run go on and are recorded, also those of collectors that are no more.
     pub fn replace(&mut self, jobs: Vec<Job>, plan: Plan, now: &Now) -> Vec<Run> {
         // What the former windows have cost is told.
-        let runs = (0..self.sources.len()).filter_map(|job| self.dark_is_over(job, now)).collect();
+        let runs = self.all_told(&[MissReason::Blackout, MissReason::Shed], now);
         self.scheduler.replace(jobs, *now);
         let names = std::mem::take(&mut self.sources).into_iter();
         let states = std::mem::take(&mut self.accounts).into_iter().zip(std::mem::take(&mut self.absent));
@@ -239,7 +281,7 @@ impl Collecting {
         for (_, account, _) in old.into_values() {
             self.retired.add(&account);
         }
-        self.dark = vec![0; self.sources.len()];
+        self.untold = vec![Untold::default(); self.sources.len()];
         runs
     }
 
@@ -251,6 +293,12 @@ impl Collecting {
         over.into_iter()
             .map(|(collector, point)| Run { collector, context: context.clone(), points: vec![point] })
             .collect()
+    }
+
+    /// The agent does less from now on, or more again.
+    pub fn stepped(&mut self, step: Step, now: &Now) -> Run {
+        let (collector, context) = (step.collector.clone(), self.context(now));
+        Run { collector, context, points: vec![self.events.stepped(step, now)] }
     }
 
     /// All runs so far, those of collectors that are no more included.
@@ -333,11 +381,18 @@ impl Collecting {
         ClockContext { boot: self.boot.clone(), synced: self.synced.get(now) }
     }
 
-    /// The record of what a blackout has cost so far.
-    fn dark_is_over(&mut self, job: usize, now: &Now) -> Option<Run> {
-        let count = std::mem::take(&mut self.dark[job]);
+    /// The record of what was missed for this reason and not told so far.
+    fn told(&mut self, job: usize, reason: MissReason, now: &Now) -> Option<Run> {
+        let count = self.untold[job].take(reason)?;
         let collector = self.sources[job].0.clone();
-        (count > 0).then(|| self.missed(&Missed { job, collector, count, reason: MissReason::Blackout }, now))
+        Some(self.missed(&Missed { job, collector, count, reason }, now))
+    }
+
+    fn all_told(&mut self, reasons: &[MissReason], now: &Now) -> Vec<Run> {
+        let jobs = 0..self.sources.len();
+        jobs.flat_map(|job| reasons.iter().map(move |reason| (job, *reason)))
+            .filter_map(|(job, reason)| self.told(job, reason, now))
+            .collect()
     }
 
     /// Runs that were due and did not happen are data too: `runs_due = runs_recorded + missed[reason]`.

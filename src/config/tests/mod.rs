@@ -5,6 +5,7 @@ mod blackouts;
 mod broker;
 mod collectors;
 mod keys;
+mod limits;
 mod report;
 mod sides;
 mod sources;
