@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use rustix::process::Signal;
 
-use crate::support::agent::Agent;
+use crate::support::agent::{Agent, burst};
 use crate::support::lab::Lab;
 use crate::support::mosquitto::Mosquitto;
 use crate::support::sub::Sub;
@@ -150,4 +150,24 @@ fn a_restart_tells_that_what_an_earlier_process_shed_is_over() {
     agent.down();
     let after = stages(&agent);
     assert_eq!(after[before.len()..], [0], "once: {after:?}");
+}
+
+#[test]
+fn cpu_time_beyond_its_limit_is_named_with_its_figure() {
+    let lab = Lab::new();
+    let broker = Mosquitto::absent(&lab, "broker");
+    let mut agent = configured(&lab, &broker, "max_memory = \"0B\"\nmax_cpu = 1\nlimits_window = \"1s\"\n");
+    agent.setup.collectors += &["a", "b", "c", "d"].map(|name| burst(agent.dir(), name, 900, 40)).concat();
+    agent.up();
+    let events =
+        |agent: &Agent| records(agent).into_iter().filter(|r| r["name"] == "holdover.event").collect::<Vec<_>>();
+    wait_until("a stage", PATIENCE, || {
+        agent.check();
+        !events(&agent).is_empty()
+    });
+    agent.down();
+    let fields = events(&agent)[0]["fields"].clone();
+    assert_eq!((&fields["resource"], &fields["limit"]), (&"cpu".into(), &1.0.into()), "{fields}");
+    assert!(fields["value"].as_f64() > Some(1.0), "{fields}");
+    agent.verify_outbox();
 }

@@ -141,7 +141,10 @@ impl Agent {
             None => shedding::anew(self.shedding.stage()).filter(|_| self.collecting.events().owes_a_step()),
         };
         if let Some(step) = step {
-            tracing::warn!("{}", step.message);
+            match step.up {
+                true => tracing::warn!("{}", step.message),
+                false => tracing::info!("{}", step.message),
+            }
             self.delivery.handle(Input::Ease(step.stage > 0), now);
             let told = self.collecting.shed(self.shedding.share(), self.shedding.off(), &now);
             told.into_iter().for_each(|run| self.record(run));

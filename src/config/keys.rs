@@ -306,7 +306,7 @@ const AGENT: &[Key] = &[
         Kind::Int(0, 10_000),
         "50",
         "The same for its CPU time without that of programs, in percent of one core. 0 is no limit. 50 unless given; none \
-         where uplink.history_rate is \"unlimited\", which asks for all there is.",
+         where uplink.history_rate is faster than its default, which asks for the CPU time that this takes.",
     ),
     key(
         "limits_window",

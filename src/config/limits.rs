@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::reader::{Reader, Section};
 use super::{Agent, Collector, Limits, Rate, Uplink, nearest};
 use crate::collect;
+use crate::uplink::Pace;
 
 /// Percent of a core, unless given: a multiple of what any host was seen to need at the default pace of history.
 const MAX_CPU: u32 = 50;
@@ -29,8 +30,13 @@ pub(super) fn check(section: &mut Section, uplink: Option<&Uplink>, reader: &mut
     Some(Limits { max_memory: max_memory?, max_cpu, window: window?, shed })
 }
 
+/// Who lets history go faster wants the CPU time used that it takes.
 fn default_max_cpu(uplink: Option<&Uplink>) -> u32 {
-    if uplink.is_some_and(|uplink| uplink.history_rate == Rate::Unlimited) { 0 } else { MAX_CPU }
+    let faster = |uplink: &Uplink| match uplink.history_rate {
+        Rate::Unlimited => true,
+        Rate::Bytes(bytes) => bytes > u64::from(Pace::default().bytes_per_s),
+    };
+    if uplink.is_some_and(faster) { 0 } else { MAX_CPU }
 }
 
 /// A collector may be withdrawn or not be there yet: no reason not to start.

@@ -2,8 +2,8 @@
 //!
 //! At the end of each window the agent's use is compared with its limits. Beyond one in [`RAISE`] windows in a row: one
 //! stage up. Below [`CALM`] of each for a while: one stage down. That while begins at [`PATIENCE`] windows and doubles,
-//! up to [`MAX_PATIENCE`], each time a descent turns out to have come too early. So it never flaps fast: the stage changes
-//! twice in `PATIENCE + 2 * RAISE` windows at most, and for a cause that always comes back soon, twice in `MAX_PATIENCE`.
+//! up to [`MAX_PATIENCE`], each time a descent turns out to have come too early. So flapping is bounded: up and down again
+//! takes `RAISE + PATIENCE` windows at least, and `RAISE + MAX_PATIENCE` in the end for a cause that always comes back soon.
 
 use std::time::Duration;
 

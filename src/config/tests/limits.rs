@@ -8,12 +8,14 @@ fn limits(text: &str) -> Limits {
 }
 
 #[test]
-fn the_defaults_are_limits_and_an_unlimited_history_may_use_all_the_cpu() {
+fn the_defaults_are_limits_and_a_faster_history_may_use_all_the_cpu() {
     let default = Limits { max_memory: 64 << 20, max_cpu: 50, window: Duration::from_secs(30), shed: Vec::new() };
     assert_eq!(limits(""), default);
     let unlimited = "[uplink]\nhistory_rate = \"unlimited\"\n";
     assert_eq!(limits(unlimited), Limits { max_cpu: 0, ..default.clone() });
     assert_eq!(limits(&format!("{unlimited}[agent]\nmax_cpu = 80")).max_cpu, 80);
+    assert_eq!(limits("[uplink]\nhistory_rate = \"480kB\"").max_cpu, 50);
+    assert_eq!(limits("[uplink]\nhistory_rate = \"1MB\"").max_cpu, 0);
     let off = limits("[agent]\nmax_memory = \"0B\"\nmax_cpu = 0");
     assert_eq!(off, Limits { max_memory: 0, max_cpu: 0, ..default });
 }
