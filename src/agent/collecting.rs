@@ -4,6 +4,7 @@
 //! does a script that the agent's stop cuts short. Nothing here knows the outbox or the network.
 
 mod absent;
+mod account;
 mod untold;
 
 use std::collections::{BTreeMap, HashMap};
@@ -16,10 +17,11 @@ use tokio::task::{Id, JoinError, JoinSet};
 use crate::clock::{self, Now};
 use crate::collect::{self, AgentFigures, Collector, CollectorSpec, Context, HostRoot, exec};
 use crate::events::{Events, Rule, Step};
-use crate::record::{ClockContext, ErrorKind, Point, Run, RunError, Value};
+use crate::record::{ClockContext, ErrorKind, Point, Run, RunError};
 use crate::schedule::{Job, MissReason, Missed, Scheduler, Share};
 use absent::Absent;
 pub use absent::absence;
+pub use account::Account;
 use untold::Untold;
 
 /// What one configured collector is.
@@ -30,36 +32,6 @@ pub enum Source {
 
 /// The collectors of a running agent from now on; `None` for one that goes on as it is.
 pub type Plan = Vec<(Arc<str>, Option<Source>)>;
-
-/// One collector's account, for `status`: runs that were due + `commanded` = `runs` + `missed` + those still going.
-#[derive(Clone, Debug, Default)]
-pub struct Account {
-    /// Runs that ended, well or not.
-    pub runs: u64,
-    /// Of them, those with an err record.
-    pub failed: u64,
-    /// Of them, those that had nothing to record: a script that ended well and printed nothing, a built-in collector
-    /// whose source is still missing.
-    pub silent: u64,
-    pub missed: u64,
-    /// Of them, those that were not made because the agent was beyond its own limits.
-    pub shed: u64,
-    /// Runs that a hub asked for.
-    pub commanded: u64,
-    pub last_ms: Option<i64>,
-    pub last_error: Option<String>,
-}
-
-impl Account {
-    fn add(&mut self, other: &Self) {
-        self.runs += other.runs;
-        self.failed += other.failed;
-        self.silent += other.silent;
-        self.missed += other.missed;
-        self.shed += other.shed;
-        self.commanded += other.commanded;
-    }
-}
 
 /// All collectors with their schedule. Index = the scheduler's job id.
 pub struct Collecting {
@@ -397,20 +369,11 @@ impl Collecting {
 
     /// Runs that were due and did not happen are data too: `runs_due = runs_recorded + missed[reason]`.
     fn missed(&mut self, missed: &Missed, now: &Now) -> Run {
-        let message =
-            format!("{} due run(s) of {} did not happen: {}", missed.count, missed.collector, missed.reason.as_str());
-        let point = Point {
-            ts: now.wall_ms,
-            mono: now.boot_ms(),
-            name: "holdover.collector.missed".into(),
-            tags: BTreeMap::from([
-                ("collector".into(), missed.collector.to_string().into()),
-                ("reason".into(), missed.reason.as_str().into()),
-            ]),
-            fields: BTreeMap::from([("count".into(), Value::uint(missed.count))]),
-            error: Some(RunError::new(ErrorKind::Skipped, message)),
-        };
-        Run { collector: missed.collector.clone(), context: self.context(now), points: vec![point] }
+        Run {
+            collector: missed.collector.clone(),
+            context: self.context(now),
+            points: vec![untold::point(missed, now)],
+        }
     }
 }
 

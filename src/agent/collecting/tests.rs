@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::*;
 use crate::collect::{Params, Points};
+use crate::record::Value;
 use crate::schedule::{Blackout, Job, Misfire, Schedule, Share, Zone};
 
 /// Long enough for the slowest machine.

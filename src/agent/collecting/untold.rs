@@ -1,9 +1,12 @@
 //! Missed runs of one collector that are counted and not yet recorded. What keeps a collector from running for long would
 //! otherwise be a record a run: a window in which it is not to run, or an agent beyond its own limits.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::schedule::MissReason;
+use crate::clock::Now;
+use crate::record::{ErrorKind, Point, RunError, Value};
+use crate::schedule::{MissReason, Missed};
 
 /// What was shed is told after this at the latest; a window is told when it is over.
 const TELL_AFTER: Duration = Duration::from_secs(600);
@@ -45,5 +48,22 @@ impl Untold {
             MissReason::Overlap | MissReason::Late | MissReason::ClockStep | MissReason::Suspend => 0,
         };
         (count > 0).then_some(count)
+    }
+}
+
+/// The record of missed runs.
+pub(super) fn point(missed: &Missed, now: &Now) -> Point {
+    let message =
+        format!("{} due run(s) of {} did not happen: {}", missed.count, missed.collector, missed.reason.as_str());
+    Point {
+        ts: now.wall_ms,
+        mono: now.boot_ms(),
+        name: "holdover.collector.missed".into(),
+        tags: BTreeMap::from([
+            ("collector".into(), missed.collector.to_string().into()),
+            ("reason".into(), missed.reason.as_str().into()),
+        ]),
+        fields: BTreeMap::from([("count".into(), Value::uint(missed.count))]),
+        error: Some(RunError::new(ErrorKind::Skipped, message)),
     }
 }
