@@ -9,9 +9,11 @@ use serde::Serialize;
 
 use super::collecting::{Account, Collecting};
 use super::delivery::Delivery;
+use super::shedding::{self, Shedding};
 use crate::clock::Now;
 use crate::collect::AgentFigures;
 use crate::config::Checked;
+use crate::events::Step;
 use crate::outbox::Stats;
 use crate::outbox::writer::Event;
 use crate::record::Run;
@@ -34,6 +36,7 @@ struct Document<'a> {
     connection: ConnectionView<'a>,
     outbox: OutboxView<'a>,
     config: &'a ConfigView,
+    limits: &'a shedding::View,
     collectors: Vec<CollectorView<'a>>,
 }
 
@@ -78,6 +81,8 @@ struct CollectorView<'a> {
     failed: u64,
     silent: u64,
     missed: u64,
+    /// Of the missed, those left out to stay within the agent's own limits.
+    shed: u64,
     commanded: u64,
     last_ms: Option<i64>,
     last_error: Option<&'a str>,
@@ -90,6 +95,7 @@ pub struct Report {
     stats: Stats,
     recorded: u64,
     config: ConfigView,
+    limits: shedding::View,
     /// By the part that reports it; one line each.
     problems: BTreeMap<&'static str, String>,
     problems_changed: bool,
@@ -105,6 +111,7 @@ impl Report {
             stats,
             recorded: 0,
             config: ConfigView::default(),
+            limits: shedding::View::default(),
             problems: BTreeMap::new(),
             problems_changed: false,
             said: BTreeMap::new(),
@@ -124,6 +131,17 @@ impl Report {
     pub fn events(&mut self, crowded: bool) {
         let line = "more values are beyond the limits of alarms than can be followed: some alarms are not raised";
         self.problem("events", crowded.then(|| line.to_owned()));
+    }
+
+    /// How the agent stands to its own limits.
+    pub fn limits(&mut self, shedding: &Shedding) {
+        self.limits = shedding.view();
+        self.problem("limits unwatched", shedding.unwatched());
+    }
+
+    /// The agent does less to stay within them, or more again.
+    pub fn stepped(&mut self, step: &Step) {
+        self.problem("limits", (step.stage > 0).then(|| step.message.clone()));
     }
 
     /// What keeps the host id from being stored.
@@ -253,6 +271,7 @@ impl Report {
         let traffic = delivery.traffic();
         let Account { runs, failed: runs_failed, missed: runs_skipped, .. } = collecting.total();
         AgentFigures {
+            stage: self.limits.stage,
             connected: delivery.uplink().is_connected(),
             outbox_depth: delivery.uplink().backlog(),
             outbox_bytes: self.stats.disk_bytes,
@@ -289,6 +308,7 @@ impl Report {
             },
             outbox: OutboxView { dir: &self.outbox_dir, stats: &self.stats },
             config: &self.config,
+            limits: &self.limits,
             collectors: collecting
                 .accounts()
                 .map(|(name, a)| CollectorView {
@@ -297,6 +317,7 @@ impl Report {
                     failed: a.failed,
                     silent: a.silent,
                     missed: a.missed,
+                    shed: a.shed,
                     commanded: a.commanded,
                     last_ms: a.last_ms,
                     last_error: a.last_error.as_deref(),
