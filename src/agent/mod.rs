@@ -242,7 +242,8 @@ impl Agent {
                 Woken::Again
             }
             peer = accept(self.socket.as_ref()) => {
-                ipc::answer(peer, self.report.document(&self.delivery, &self.collecting, clock::now()));
+                let put = self.door.as_ref().map(put::Door::tally);
+                ipc::answer(peer, self.report.document(&self.delivery, &self.collecting, put, clock::now()));
                 Woken::Again
             }
             request = next_put(self.door.as_mut()) => {

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::collecting::{Account, Collecting};
 use super::delivery::Delivery;
+use super::put::Tally;
 use super::shedding::{self, Shedding};
 use crate::clock::Now;
 use crate::collect::AgentFigures;
@@ -38,6 +39,8 @@ struct Document<'a> {
     config: &'a ConfigView,
     limits: &'a shedding::View,
     collectors: Vec<CollectorView<'a>>,
+    /// Null without a socket for applications.
+    put: Option<Tally>,
 }
 
 #[derive(Debug, Serialize)]
@@ -291,7 +294,7 @@ impl Report {
     }
 
     /// One JSON document, see [`Document`].
-    pub fn document(&self, delivery: &Delivery, collecting: &Collecting, now: Now) -> String {
+    pub fn document(&self, delivery: &Delivery, collecting: &Collecting, put: Option<Tally>, now: Now) -> String {
         let traffic = delivery.traffic();
         let document = Document {
             pid: std::process::id(),
@@ -323,6 +326,7 @@ impl Report {
                     last_error: a.last_error.as_deref(),
                 })
                 .collect(),
+            put,
         };
         serde_json::to_string(&document).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
     }

@@ -105,6 +105,9 @@ fn print(out: &mut impl Write, document: &Value) -> io::Result<()> {
     )?;
     line(out, "losses", losses(status, outbox))?;
     line(out, "limits", limits(&document["limits"]))?;
+    if document["put"].is_object() {
+        line(out, "put", applications(&document["put"]))?;
+    }
     for problem in status["problems"].as_array().into_iter().flatten() {
         line(out, "problem", text(problem))?;
     }
@@ -153,6 +156,23 @@ fn losses(status: &Value, outbox: &Value) -> String {
     }
 }
 
+/// What applications handed over.
+fn applications(put: &Value) -> String {
+    let number = |value: &Value| value.as_u64().unwrap_or(0);
+    let mut text = format!("{} records stored, in {} batches", number(&put["stored"]), number(&put["batches"]));
+    match number(&put["refused"]) {
+        0 => {}
+        refused => text.push_str(&format!(", {refused} lines refused")),
+    }
+    for (kind, count) in put["failed"].as_object().into_iter().flatten().filter(|(_, count)| number(count) > 0) {
+        text.push_str(&format!(", {count} batches {kind}"));
+    }
+    if let Some(error) = put["last_error"].as_str() {
+        text.push_str(&format!("; last: {error}"));
+    }
+    text
+}
+
 fn collector(entry: &Value) -> Vec<String> {
     let number = |key: &str| entry[key].as_u64().unwrap_or(0).to_string();
     let last = entry["last_ms"].as_i64().map_or("-".to_owned(), |ms| {
@@ -167,4 +187,23 @@ fn collector(entry: &Value) -> Vec<String> {
         last,
         entry["last_error"].as_str().unwrap_or("").to_owned(),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_applications_put_is_told_as_far_as_there_is_something() {
+        let failed = json!({"invalid": 0, "busy": 0, "unwritable": 0, "unknown": 0});
+        let mut put = json!({"batches": 2, "stored": 300, "refused": 0, "failed": failed, "last_error": null});
+        assert_eq!(applications(&put), "300 records stored, in 2 batches");
+        put["refused"] = 3.into();
+        put["failed"]["busy"] = 4.into();
+        put["last_error"] = "no field".into();
+        assert_eq!(
+            applications(&put),
+            "300 records stored, in 2 batches, 3 lines refused, 4 batches busy; last: no field"
+        );
+    }
 }

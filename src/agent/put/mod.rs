@@ -7,6 +7,7 @@
 
 mod pace;
 mod socket;
+mod tally;
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,6 +25,7 @@ use crate::put::{self, Answer, Batch, Kind, Trouble};
 use crate::record::Point;
 use pace::Pace;
 use socket::Socket;
+pub use tally::Tally;
 
 /// Batches read, waited for or answered at once.
 const CONNECTIONS: usize = 8;
@@ -48,13 +50,16 @@ pub struct Request {
 pub struct Door {
     requests: mpsc::Receiver<Request>,
     listening: JoinHandle<()>,
+    shared: Arc<Shared>,
     _socket: Socket,
 }
 
 /// What all connections share.
+#[derive(Debug)]
 struct Shared {
     requests: mpsc::Sender<Request>,
     pace: Mutex<Pace>,
+    tally: Mutex<Tally>,
 }
 
 impl Door {
@@ -62,9 +67,14 @@ impl Door {
     pub fn open(config: &config::Put) -> io::Result<Self> {
         let (socket, listener) = Socket::bind(config)?;
         let (sender, requests) = mpsc::channel(CONNECTIONS);
-        let shared = Shared { requests: sender, pace: Mutex::new(Pace::new(config.records_per_s)) };
-        let listening = tokio::spawn(listen(listener, Arc::new(shared)));
-        Ok(Self { requests, listening, _socket: socket })
+        let (pace, tally) = (Mutex::new(Pace::new(config.records_per_s)), Mutex::default());
+        let shared = Arc::new(Shared { requests: sender, pace, tally });
+        let listening = tokio::spawn(listen(listener, Arc::clone(&shared)));
+        Ok(Self { requests, listening, shared, _socket: socket })
+    }
+
+    pub fn tally(&self) -> Tally {
+        self.shared.tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The next batch. Cancel-safe.
@@ -112,6 +122,7 @@ async fn serve(mut stream: UnixStream, shared: &Shared) {
             Err(trouble) => failed(trouble),
         },
     };
+    shared.tally.lock().unwrap_or_else(PoisonError::into_inner).count(&answer);
     let mut document = serde_json::to_vec(&answer).expect("an answer is plain data");
     document.push(b'\n');
     let write = async {

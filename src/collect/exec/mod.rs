@@ -51,6 +51,8 @@ pub fn distrusted(_: &std::path::Path, _: Option<&str>) -> Option<String> {
 use std::path::PathBuf;
 use std::time::Duration;
 
+#[cfg(feature = "schema")]
+pub use format::NdjsonLine;
 pub use format::{FORMATS, Format, Lines, Spec};
 
 use crate::clock::Now;
