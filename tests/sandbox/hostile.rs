@@ -69,7 +69,8 @@ const HOSTILE: &[Hostile] = &[
     hostile(
         "headless",
         "exec python3 -c 'import ctypes, os, threading, time; \
-         threading.Thread(target=lambda: [b\"x\" * (100 << 20), time.sleep(600)]).start(); \
+         first = lambda: open(\"/proc/self/stat\").read().rsplit(\")\", 1)[1].split()[0]; \
+         threading.Thread(target=lambda: [list(iter(first, \"Z\")), b\"x\" * (100 << 20), time.sleep(600)]).start(); \
          ctypes.CDLL(None).syscall({\"x86_64\": 60, \"aarch64\": 93}[os.uname().machine], 0)' MARK",
         "memory",
         "67108864 bytes",
@@ -272,8 +273,13 @@ fn a_script_that_leaves_its_group_is_bounded_all_the_same() {
     let mut bench = Bench::new(Means::Groups);
     let aside = bench.group.as_ref().expect("the test's").join("aside");
     std::fs::create_dir(&aside).expect("root may make control groups");
-    let text = format!("setsid sleep MARK & echo $$ > {}/cgroup.procs; while :; do :; done", aside.display());
-    bench.shell("runaway", &text, "cpu = \"300ms\"\ntimeout = \"1m\"");
+    // Many processes that take little each: none comes near a limit of its own.
+    let text = format!(
+        "setsid sleep MARK & echo $$ > {}/cgroup.procs; \
+         while :; do sh -c 'i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done'; done",
+        aside.display()
+    );
+    bench.shell("runaway", &text, "cpu = \"300ms\"\ntimeout = \"30s\"");
     let records = bench.once();
     let (kind, message) = error(&records, "runaway");
     assert_eq!(kind, "cpu", "{message}");
@@ -288,9 +294,12 @@ fn groups_of_a_killed_agent_are_emptied_and_gone_with_the_next_start() {
     let stale = bench.group.as_ref().expect("the test's").join("run-99999999");
     std::fs::create_dir(&stale).expect("root may make control groups");
     let mut command = std::process::Command::new("/bin/sh");
-    command.args(["-c", "echo $$ > \"$1/cgroup.procs\" && exec sleep \"$0\"", &bench.mark]).arg(&stale);
-    let mut left = crate::support::child::Running::start("sleep", &mut command, &bench.path("sleep.log"));
-    wait_until("it is in the group", PATIENCE, || !crate::support::read_lossy(&stale.join("cgroup.procs")).is_empty());
+    // Its memory takes a while to be given back when it dies.
+    let text = "echo $$ > \"$1/cgroup.procs\" && exec python3 -c 'import time; b = b\"x\" * (300 << 20); print(1, flush=True); \
+                time.sleep(600)' $0";
+    command.args(["-c", text, &bench.mark]).arg(&stale);
+    let mut left = crate::support::child::Running::start("sleep", &mut command, &bench.path("ready"));
+    wait_until("it has its memory", PATIENCE, || crate::support::read_lossy(&bench.path("ready")).contains('1'));
     bench.shell("good", "echo 'a x=1'", "");
     assert_eq!(of(&bench.once(), "good")[0]["status"], "ok");
     assert!(!stale.exists(), "it is removed by then, not by the start after this one");

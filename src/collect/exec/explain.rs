@@ -96,6 +96,7 @@ pub(super) fn not_started(script: &Script, program: &str, error: &io::Error) -> 
             (ErrorKind::Spawn, "the interpreter named in its first line (`#!`), or its loader, does not exist")
         }
         (io::ErrorKind::PermissionDenied, Some(meta)) if meta.is_dir() => (ErrorKind::Spawn, "it is a directory"),
+        (io::ErrorKind::PermissionDenied, Some(meta)) if !meta.is_file() => (ErrorKind::Spawn, "it is no regular file"),
         (io::ErrorKind::PermissionDenied, Some(meta)) if meta.permissions().mode() & 0o111 == 0 => {
             (ErrorKind::Spawn, "not executable; run `chmod +x` on it")
         }

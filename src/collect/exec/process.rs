@@ -67,14 +67,20 @@ pub(super) async fn execute(script: &Script, host: &str, collector: &str) -> Res
     let Some((program, args)) = script.argv.split_first() else {
         return Err(RunError::new(ErrorKind::Spawn, "no program is configured: `exec` is an empty list"));
     };
+    let env = environment(script, host, collector);
+    let variables = env.iter().flat_map(|(name, value)| [name, value]);
+    if let Some(text) = script.argv.iter().chain(variables).find(|text| text.contains('\0')) {
+        let why = format!("{text:?} holds a NUL character, which no program can be given; remove it");
+        return Err(RunError::new(ErrorKind::Spawn, format!("cannot start {program}: {why}")));
+    }
     let started = Instant::now();
     #[cfg(target_os = "linux")]
     if let Some(binary) = super::minder::binary() {
-        let finished = minded::run(script, binary, environment(script, host, collector)).await?;
+        let finished = minded::run(script, binary, env).await?;
         return Ok(report(script, finished, started));
     }
     let mut command = Command::new(program);
-    command.args(args).env_clear().envs(environment(script, host, collector)).current_dir(directory(script));
+    command.args(args).env_clear().envs(env).current_dir(directory(script));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
     let child = command.spawn().map_err(|e| explain::not_started(script, program, &e))?;
     Ok(report(script, unminded(script, child).await?, started))

@@ -261,6 +261,12 @@ fn reaped() -> Reaped {
     Reaped { cpu: time(usage.user_time()) + time(usage.system_time()), memory: kib << 10 }
 }
 
+/// Whether the agent has something to say, or is gone.
+pub(super) fn is_called(agent: &File) -> bool {
+    let mut fds = [PollFd::new(agent, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+}
+
 /// Whether it has ended. The script is not reaped before all is over: until then its id, by which its group goes too, is
 /// nobody else's.
 fn ended(pid: Pid) -> bool {
