@@ -49,6 +49,13 @@ pub fn now() -> Now {
     Now { mono: read(ClockId::Monotonic), boot: read(ClockId::Boottime), wall_ms: wall_ms() }
 }
 
+/// CPU time that this process has used since it started, without that of its children.
+pub fn cpu_time() -> Duration {
+    use rustix::time::{ClockId, clock_gettime};
+    let t = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(t.tv_sec.max(0) as u64, t.tv_nsec as u32)
+}
+
 /// By the C library, so that libfaketime can put another clock in its place; the others are the kernel's own answer.
 #[expect(clippy::disallowed_methods, reason = "the one reader")]
 fn wall_ms() -> i64 {
@@ -99,5 +106,12 @@ mod tests {
     fn the_clocks_of_this_machine_run_forward() {
         let (a, b) = (now(), now());
         assert!(b.mono >= a.mono && b.boot >= a.boot && a.boot >= a.mono && a.wall_ms > 0);
+    }
+
+    #[test]
+    fn cpu_time_is_what_was_worked() {
+        let before = cpu_time();
+        while cpu_time() < before + Duration::from_millis(5) {}
+        assert!(before > Duration::ZERO);
     }
 }

@@ -13,6 +13,7 @@ mod reload;
 mod report;
 mod service;
 mod setup;
+mod shedding;
 mod witness;
 
 use std::path::PathBuf;
@@ -42,6 +43,7 @@ pub use setup::{
     ChangeError, Identity, StartError, change_outbox, forget_hub, identify, script_groups, source, sources, start,
     tls_files,
 };
+use shedding::Shedding;
 pub use witness::VARIABLE as WITNESS_VARIABLE;
 
 /// At a stop, how long the last commit may take to be published too; at most a quarter of the stop's time.
@@ -61,6 +63,7 @@ pub struct Agent {
     service: ServiceManager,
     alarm: Alarm,
     report: Report,
+    shedding: Shedding,
     stop_timeout: Duration,
     /// What is in force.
     config: Config,
@@ -101,6 +104,7 @@ impl Agent {
         loop {
             let now = clock::now();
             self.collect(now);
+            self.mind_limits(now);
             self.reload.look(now);
             self.report.silent_configuration(self.reload.overdue(now));
             self.deliver(now).await;
@@ -128,6 +132,28 @@ impl Agent {
         for run in self.collecting.poll(&now, &figures) {
             self.record(run);
         }
+    }
+
+    /// Beyond its own limits the agent does less, by stages, and says so.
+    fn mind_limits(&mut self, now: Now) {
+        let Some(change) = self.shedding.look(&self.root, now) else { return };
+        let step = match change {
+            Some(change) => Some(shedding::step(&change, &self.shedding.measures())),
+            None => shedding::anew(self.shedding.stage()).filter(|_| self.collecting.events().owes_a_step()),
+        };
+        if let Some(step) = step {
+            match step.up {
+                true => tracing::warn!("{}", step.message),
+                false => tracing::info!("{}", step.message),
+            }
+            self.delivery.handle(Input::Ease(step.stage > 0), now);
+            let told = self.collecting.shed(self.shedding.share(), self.shedding.off(), &now);
+            told.into_iter().for_each(|run| self.record(run));
+            self.report.stepped(&step);
+            let run = self.collecting.stepped(step, &now);
+            self.record(run);
+        }
+        self.report.limits(&self.shedding);
     }
 
     fn record(&mut self, run: Run) {
@@ -196,7 +222,8 @@ impl Agent {
     async fn wait(&mut self, signals: &mut Signals) -> Woken {
         let now = clock::now();
         let reload = Some(self.reload.next_wake());
-        let wakes = [self.collecting.next_wake(), self.delivery.next_wake(), self.service.next_wake(), reload];
+        let limits = Some(self.shedding.next_wake());
+        let wakes = [self.collecting.next_wake(), self.delivery.next_wake(), self.service.next_wake(), reload, limits];
         let wake = wakes.into_iter().flatten().min().unwrap_or(now.mono + Duration::from_secs(60));
         self.outbox.commit(self.collecting.next_run());
         tokio::select! {
@@ -252,6 +279,11 @@ impl Agent {
         for run in self.collecting.replace(setup::jobs(&config, &self.identity.host.id), plan, &now) {
             self.record(run);
         }
+        self.shedding.configure(&config.agent.limits);
+        for run in self.collecting.shed(self.shedding.share(), self.shedding.off(), &now) {
+            self.record(run);
+        }
+        self.report.limits(&self.shedding);
         for run in self.collecting.replace_alarms(config.alarms.clone(), &now) {
             self.record(run);
         }

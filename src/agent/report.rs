@@ -10,9 +10,11 @@ use serde::Serialize;
 use super::collecting::{Account, Collecting};
 use super::delivery::Delivery;
 use super::put::Tally;
+use super::shedding::{self, Shedding};
 use crate::clock::Now;
 use crate::collect::AgentFigures;
 use crate::config::Checked;
+use crate::events::Step;
 use crate::outbox::Stats;
 use crate::outbox::writer::Event;
 use crate::record::Run;
@@ -35,6 +37,7 @@ struct Document<'a> {
     connection: ConnectionView<'a>,
     outbox: OutboxView<'a>,
     config: &'a ConfigView,
+    limits: &'a shedding::View,
     collectors: Vec<CollectorView<'a>>,
     /// Null without a socket for applications.
     put: Option<Tally>,
@@ -81,6 +84,8 @@ struct CollectorView<'a> {
     failed: u64,
     silent: u64,
     missed: u64,
+    /// Of the missed, those left out to stay within the agent's own limits.
+    shed: u64,
     commanded: u64,
     last_ms: Option<i64>,
     last_error: Option<&'a str>,
@@ -93,6 +98,7 @@ pub struct Report {
     stats: Stats,
     recorded: u64,
     config: ConfigView,
+    limits: shedding::View,
     /// By the part that reports it; one line each.
     problems: BTreeMap<&'static str, String>,
     problems_changed: bool,
@@ -108,6 +114,7 @@ impl Report {
             stats,
             recorded: 0,
             config: ConfigView::default(),
+            limits: shedding::View::default(),
             problems: BTreeMap::new(),
             problems_changed: false,
             said: BTreeMap::new(),
@@ -127,6 +134,17 @@ impl Report {
     pub fn events(&mut self, crowded: bool) {
         let line = "more values are beyond the limits of alarms than can be followed: some alarms are not raised";
         self.problem("events", crowded.then(|| line.to_owned()));
+    }
+
+    /// How the agent stands to its own limits.
+    pub fn limits(&mut self, shedding: &Shedding) {
+        self.limits = shedding.view();
+        self.problem("limits unwatched", shedding.unwatched());
+    }
+
+    /// The agent does less to stay within them, or more again.
+    pub fn stepped(&mut self, step: &Step) {
+        self.problem("limits", (step.stage > 0).then(|| step.message.clone()));
     }
 
     /// What keeps the host id from being stored.
@@ -256,6 +274,7 @@ impl Report {
         let traffic = delivery.traffic();
         let Account { runs, failed: runs_failed, missed: runs_skipped, .. } = collecting.total();
         AgentFigures {
+            stage: self.limits.stage,
             connected: delivery.uplink().is_connected(),
             outbox_depth: delivery.uplink().backlog(),
             outbox_bytes: self.stats.disk_bytes,
@@ -292,6 +311,7 @@ impl Report {
             },
             outbox: OutboxView { dir: &self.outbox_dir, stats: &self.stats },
             config: &self.config,
+            limits: &self.limits,
             collectors: collecting
                 .accounts()
                 .map(|(name, a)| CollectorView {
@@ -300,6 +320,7 @@ impl Report {
                     failed: a.failed,
                     silent: a.silent,
                     missed: a.missed,
+                    shed: a.shed,
                     commanded: a.commanded,
                     last_ms: a.last_ms,
                     last_error: a.last_error.as_deref(),

@@ -104,6 +104,7 @@ fn print(out: &mut impl Write, document: &Value) -> io::Result<()> {
         ),
     )?;
     line(out, "losses", losses(status, outbox))?;
+    line(out, "limits", limits(&document["limits"]))?;
     if document["put"].is_object() {
         line(out, "put", applications(&document["put"]))?;
     }
@@ -127,6 +128,22 @@ fn backlog(status: &Value) -> String {
         Some(eta) => text.push_str(&format!(", drained in {}", output::duration(eta))),
     }
     text
+}
+
+/// What the agent itself uses, of what it may.
+fn limits(limits: &Value) -> String {
+    let of = |value: Option<String>, limit: Option<String>| match (value, limit) {
+        (None, _) => "unknown".to_owned(),
+        (Some(value), None) => format!("{value}, no limit"),
+        (Some(value), Some(limit)) => format!("{value} of {limit}"),
+    };
+    let limit = |key: &str| limits[key].as_u64().filter(|&limit| limit > 0);
+    let memory = of(limits["memory"].as_u64().map(output::bytes), limit("max_memory").map(output::bytes));
+    let cpu = of(limits["cpu"].as_f64().map(|p| format!("{p} %")), limit("max_cpu").map(|p| format!("{p} %")));
+    match limits["stage"].as_u64() {
+        Some(0) | None => format!("memory {memory}, cpu {cpu}"),
+        Some(stage) => format!("memory {memory}, cpu {cpu}; stage {stage}: less is collected"),
+    }
 }
 
 fn losses(status: &Value, outbox: &Value) -> String {

@@ -9,6 +9,7 @@ mod broker;
 mod collectors;
 mod confine;
 mod keys;
+mod limits;
 mod line;
 mod owners;
 mod problem;
@@ -154,6 +155,20 @@ pub struct Agent {
     pub default_collectors: bool,
     pub stop_timeout: Duration,
     pub cgroup: Place,
+    pub limits: Limits,
+}
+
+/// The agent's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes; 0 is no limit.
+    pub max_memory: u64,
+    /// Percent of one core; 0 is no limit.
+    pub max_cpu: u32,
+    /// Over which both are judged.
+    pub window: Duration,
+    /// Collectors that the last stage turns off.
+    pub shed: Vec<String>,
 }
 
 /// The socket for applications.
@@ -282,12 +297,13 @@ fn check(mut root: Table, lines: Lines<'_>, mut reader: Reader<'_>) -> Result<Ch
     let outbox = sections::outbox(take_section(&mut root, "outbox", &mut reader), &mut reader);
     let uplink = sections::uplink(take_section(&mut root, "uplink", &mut reader), &mut reader);
     let log = sections::log(take_section(&mut root, "log", &mut reader), &mut reader);
-    let agent = sections::agent(take_section(&mut root, "agent", &mut reader), &mut reader);
+    let agent = sections::agent(take_section(&mut root, "agent", &mut reader), uplink.as_ref(), &mut reader);
     let put = put::check(take_section(&mut root, "put", &mut reader), outbox.as_ref(), &mut reader);
     let lines = sides::check(take_section(&mut root, "scripts", &mut reader), lines, &mut reader);
     let (from_lines, collectors) = sides::join(lines, tables, &mut reader);
     let (collectors, disabled) = collectors::check(collectors, agent.as_ref(), &mut reader);
     let blackouts = blackouts::check(windows, &collectors, &disabled, &mut reader);
+    limits::warn_unknown(agent.as_ref(), &collectors, &disabled, &mut reader);
     let alarms = alarms::check(alarms, &collectors, &disabled, &mut reader);
     sections::topics(host.as_ref(), &collectors, &mut reader);
     unknown_sections(root, &mut reader);

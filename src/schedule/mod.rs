@@ -10,6 +10,7 @@ mod days;
 mod error;
 mod field;
 mod scheduler;
+mod share;
 mod zone;
 
 #[cfg(test)]
@@ -23,6 +24,7 @@ pub use blackout::{Blackout, LOOKED_AT};
 pub use cron::Cron;
 pub use error::ScheduleError;
 pub use scheduler::{DueRun, GRACE, Job, MAX_COUNTED, MissReason, Missed, Polled, RECHECK, Scheduler};
+pub use share::{LONGEST_PAUSE, Share};
 pub use zone::Zone;
 
 use crate::clock::Now;

@@ -180,6 +180,33 @@ pub(super) const AGENT: &[Key] = &[
          to. \"auto\" is the agent's own group if systemd delegates it (Delegate=yes); \"off\" makes none. Without \
          groups, programs are bounded by other means.",
     ),
+    key(
+        "max_memory",
+        Kind::Size(0, TIB),
+        "\"64MiB\"",
+        "Memory that the agent itself may use, files that it maps not counted. Beyond it the agent does less, by stages, \
+         and says so; it never exits for that. \"0B\" is no limit. See docs/limits.md.",
+    ),
+    open(
+        "max_cpu",
+        Kind::Int(0, 10_000),
+        "50",
+        "The same for its CPU time without that of programs, in percent of one core. 0 is no limit. 50 unless given; none \
+         where uplink.history_rate is faster than its default, which asks for the CPU time that this takes.",
+    ),
+    key(
+        "limits_window",
+        Kind::Duration(SECOND, HOUR),
+        "\"30s\"",
+        "How long its use is measured before it is compared with the two limits. Two windows in a row beyond one are a \
+         stage.",
+    ),
+    open(
+        "shed",
+        Kind::Texts,
+        "[\"processes\", \"tcp\"]",
+        "Collectors that the last stage turns off; the agent's own collector cannot be among them.",
+    ),
 ];
 
 pub(super) const PUT: &[Key] = &[

@@ -5,6 +5,7 @@ mod blackouts;
 mod broker;
 mod collectors;
 mod keys;
+mod limits;
 mod owners;
 mod report;
 mod sides;
