@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::clock::{self, Now};
-use crate::collect::HostRoot;
+use crate::collect::{HostRoot, exec};
 use crate::config::Config;
 use crate::events::Events;
 use crate::outbox::writer::{Event, Handle, Returned};
@@ -364,6 +364,7 @@ impl Agent {
                 "the outbox could not be written: runs that waited in memory are lost"
             );
         }
+        exec::settle(deadline.saturating_sub(clock::now().mono)).await;
         tracing::info!("stopped");
         Ok(())
     }

@@ -119,3 +119,115 @@ fn what_cannot_be_started_says_why_through_the_minder_too() {
         assert!(message.contains(words), "{name}: {message}");
     }
 }
+
+/// A library whose mark is a line for each program that its loader put it into.
+const WITNESS: &str = r#"
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+__attribute__((constructor)) static void seen(void) {
+    char program[4096] = {0};
+    FILE *file = fopen(getenv("WITNESS"), "a");
+    if (file == NULL || readlink("/proc/self/exe", program, sizeof program - 1) < 0) abort();
+    fprintf(file, "%s as %d\n", program, (int)geteuid());
+    fclose(file);
+}
+"#;
+
+/// The minder is root where the script is not: a variable that takes code from elsewhere would make others root.
+#[test]
+fn variables_of_a_script_reach_the_script_and_not_its_minder() {
+    for means in [Means::Watch, Means::Groups] {
+        let mut bench = Bench::new(means);
+        let (source, library) = (bench.write("witness.c", WITNESS, 0o644), bench.path("witness.so"));
+        let compiled =
+            std::process::Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&library, &source]).status();
+        assert!(compiled.expect("a C compiler, which linked this test").success());
+        let witness = bench.write("witness", "", 0o666);
+        let env = format!("\"LD_PRELOAD={}\", \"WITNESS={}\"", library.display(), witness.display());
+        bench.shell(
+            "mine",
+            "echo \"a,home=$HOME x=1\"",
+            &format!("env = [{env}, \"HOME=/elsewhere\"]\nuser = \"nobody\""),
+        );
+        let records = bench.once();
+        assert_eq!(of(&records, "mine")[0]["tags"]["home"], "/elsewhere", "{records:#?}");
+        let seen = std::fs::read_to_string(&witness).expect("own file");
+        let (shell, agent) = (std::fs::canonicalize("/bin/sh"), std::fs::canonicalize(env!("CARGO_BIN_EXE_holdover")));
+        let name = |path: std::io::Result<std::path::PathBuf>| path.expect("it is there").display().to_string();
+        assert!(seen.contains(&format!("{} as 65534", name(shell))), "the script has it: {seen:?}");
+        assert!(!seen.contains(&name(agent)), "the minder has it too: {seen:?}");
+    }
+}
+
+/// A name is looked for from where the program is started, and what is found there is looked at.
+#[test]
+fn a_relative_path_is_no_way_around_the_owners() {
+    let mut bench = Bench::new(Means::Watch);
+    for folder in ["place", "place/open"] {
+        std::fs::create_dir(bench.path(folder)).expect("own directory");
+    }
+    mode(&bench.path("place/open"), 0o777);
+    for name in ["place/good", "place/open/bad"] {
+        bench.write(name, SCRIPT, 0o755);
+    }
+    let dir = format!("dir = {:?}\n", bench.path("place"));
+    bench.add("good", &["good"], &format!("{dir}env = [\"PATH=.:/usr/bin:/bin\"]"));
+    bench.add("empty", &["good"], &format!("{dir}env = [\"PATH=:/usr/bin:/bin\"]"));
+    bench.add("bad", &["bad"], &format!("{dir}env = [\"PATH=open:/usr/bin:/bin\"]"));
+    bench.add("bad-unchecked", &["bad"], &format!("{dir}env = [\"PATH=open:/usr/bin:/bin\"]\ncheck_owner = false"));
+    let records = bench.once();
+    for name in ["good", "empty", "bad-unchecked"] {
+        assert_eq!(of(&records, name)[0]["status"], "ok", "{name}: {records:#?}");
+    }
+    let (kind, message) = error(&records, "bad");
+    assert_eq!(kind, "permission", "{message}");
+    assert!(message.contains("/place/open and change what is run"), "{message}");
+}
+
+/// Nobody writes to it: opened as a file it would be waited for, also when the agent is gone.
+#[test]
+fn a_program_that_is_a_pipe_is_refused_at_once() {
+    let mut bench = Bench::new(Means::Watch);
+    let pipe = bench.path("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o755.into(), 0).expect("own directory");
+    let pipe = pipe.display().to_string();
+    bench.add("pipe", &[&pipe], "");
+    bench.add("pinned", &[&pipe], &format!("sha256 = {:?}\ncheck_owner = false", "0".repeat(64)));
+    let records = bench.once();
+    for name in ["pipe", "pinned"] {
+        let (kind, message) = error(&records, name);
+        assert_eq!(kind, "spawn", "{name}: {message}");
+        assert!(message.contains("it is no regular file"), "{name}: {message}");
+    }
+}
+
+/// Its agent ends while it looks at the program: by hand, for nothing makes that last.
+#[test]
+fn a_minder_whose_agent_has_gone_starts_nothing() {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    let order = serde_json::json!({
+        "argv": ["/bin/true"], "env": [["PATH", "/usr/bin:/bin"]], "dir": "/", "account": null, "groups": null,
+        "limits": { "cpu": null, "memory": null, "processes": null },
+        "confinement": { "check_owner": true, "sha256": null, "user": null, "nice": 0, "ionice": null },
+    });
+    let order = order.to_string();
+    for is_gone in [false, true] {
+        let (mut agent, minder) = UnixStream::pair().expect("two sockets");
+        agent.write_all(&u32::try_from(order.len()).expect("it is short").to_be_bytes()).expect("room for it");
+        agent.write_all(order.as_bytes()).expect("room for it");
+        if is_gone {
+            agent.shutdown(std::net::Shutdown::Write).expect("it is open");
+        }
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_holdover"));
+        let mut child =
+            command.arg("__minder").env_clear().stdin(std::os::fd::OwnedFd::from(minder)).spawn().expect("a minder");
+        drop(command);
+        let mut answer = String::new();
+        agent.read_to_string(&mut answer).expect("an answer");
+        assert!(child.wait().expect("it ends").success(), "{answer}");
+        let answer: serde_json::Value = serde_json::from_str(&answer).expect("JSON");
+        assert_eq!(answer["Ended"]["processes"].is_null(), is_gone, "{answer}");
+    }
+}

@@ -6,7 +6,8 @@ use serde_json::Value;
 use super::{Bench, Means, error, of};
 use crate::support::{PATIENCE, wait_until};
 
-/// `MARK` is an argument by which a test finds what is left.
+/// `MARK` is an argument by which a test finds what is left. `WHO` is a user whom no other test has meanwhile: the kernel
+/// bounds the processes of a user all over the host.
 struct Hostile {
     name: &'static str,
     text: &'static str,
@@ -47,9 +48,9 @@ const HOSTILE: &[Hostile] = &[
     hostile("deaf", "trap '' TERM; echo 'a x=1'; while :; do sleep MARK; done", "timeout", "after 1s").keys(SHORT).keeps(1),
     hostile("stopped", "sleep MARK & kill -STOP $$", "timeout", "after 1s").keys(SHORT),
     hostile("bomb", "f() { sleep MARK & f & f & wait; }; f", "processes", "more than 30 processes")
-        .keys("processes = 30\nuser = \"nobody\""),
+        .keys("processes = 30\nuser = \"WHO\""),
     hostile("hidden-bomb", "i=0; while [ $i -lt 300 ]; do setsid sleep MARK & i=$((i+1)); done", "processes", "30")
-        .keys("processes = 30\nuser = \"nobody\""),
+        .keys("processes = 30\nuser = \"WHO\""),
     hostile("daemon", "setsid sleep MARK & echo 'a x=1'", "", "").keeps(1),
     hostile(
         "deep-daemon",
@@ -60,10 +61,20 @@ const HOSTILE: &[Hostile] = &[
     )
     .keeps(1),
     hostile("pipe-holder", "(setsid sleep MARK &) ; echo 'a x=1'", "", "").keeps(1),
-    hostile("eater", "exec python3 -c '[bytearray(1 << 20) for i in iter(int, 1)]' MARK", "memory", "67108864 bytes")
+    hostile("eater", "exec python3 -c 'import time; b = b\"x\" * (100 << 20); time.sleep(600)' MARK", "memory", "67108864 bytes")
         .keys("memory = \"64MiB\""),
     hostile("eaters", "for i in 1 2 3 4; do python3 -c 'b = bytearray(b\"x\") * (20 << 20); import time; time.sleep(600)' MARK & done; sleep MARK", "memory", "67108864 bytes")
         .keys("memory = \"64MiB\""),
+    // Its first thread ends, as by pthread_exit; what is left of the process shows as a zombie.
+    hostile(
+        "headless",
+        "exec python3 -c 'import ctypes, os, threading, time; \
+         threading.Thread(target=lambda: [b\"x\" * (100 << 20), time.sleep(600)]).start(); \
+         ctypes.CDLL(None).syscall({\"x86_64\": 60, \"aarch64\": 93}[os.uname().machine], 0)' MARK",
+        "memory",
+        "67108864 bytes",
+    )
+    .keys("memory = \"64MiB\"\ntimeout = \"30s\""),
     hostile("spinner", "while :; do :; done", "cpu", "300ms of CPU time").keys("cpu = \"300ms\""),
     hostile("spinners", "for i in 1 2; do sh -c 'while :; do :; done' MARK & done; sleep MARK", "cpu", "300ms")
         .keys("cpu = \"300ms\""),
@@ -95,8 +106,9 @@ const HOSTILE: &[Hostile] = &[
 
 fn all_end_as_they_should(means: Means) {
     let mut bench = Bench::new(means);
+    let who = if means == Means::Groups { "daemon" } else { "nobody" };
     for script in HOSTILE {
-        bench.shell(script.name, script.text, script.keys);
+        bench.shell(script.name, script.text, &script.keys.replace("WHO", who));
     }
     let records = bench.once();
     for script in HOSTILE {
@@ -136,7 +148,7 @@ fn a_budget_that_is_spent_is_named_with_what_was_used() {
         bench.shell("spinner", "while :; do :; done", "cpu = \"300ms\"");
         bench.add(
             "eater",
-            &["/usr/bin/env", "python3", "-c", "[bytearray(1 << 20) for i in iter(int, 1)]"],
+            &["/usr/bin/env", "python3", "-c", "import time; b = b'x' * (100 << 20); time.sleep(600)"],
             "memory = \"64MiB\"",
         );
         bench.shell("forker", "for i in 1 2 3 4 5 6 7 8; do sleep MARK & done; wait", "processes = 5");
@@ -164,7 +176,7 @@ fn hostile_scripts_shift_no_other_collector_by_more_than_one_period() {
     let mut bench = Bench::new(Means::Watch);
     let often = "every = \"2s\"\n";
     for script in HOSTILE {
-        bench.shell(script.name, script.text, &format!("{often}{}", script.keys));
+        bench.shell(script.name, script.text, &format!("{often}{}", script.keys.replace("WHO", "games")));
     }
     bench.shell("calm", "echo 'a x=1'", often);
     bench.config += "[[collector]]\nname = \"load\"\nevery = \"2s\"\n";
@@ -199,4 +211,88 @@ fn an_agent_that_is_killed_takes_its_scripts_with_it() {
         agent.kill();
         bench.assert_nothing_left();
     }
+}
+
+/// A shell that starts something and then becomes the agent leaves it a child that is no script's.
+#[test]
+fn children_from_before_the_agent_live_on_also_when_a_minder_is_killed() {
+    let mut bench = Bench::new(Means::Watch);
+    bench.shell("good", "echo 'a x=1'", "");
+    bench.shell("parricide", "setsid sleep MARK1 & kill -KILL $PPID; sleep MARK1", "");
+    let command = bench.command("once");
+    let words = command.get_args().map(|word| word.to_str().expect("plain"));
+    let mut shell = std::process::Command::new("/bin/sh");
+    // The pipes are the agent's alone: what lives on must not hold them.
+    shell
+        .args(["-c", "sleep \"$0\" </dev/null >/dev/null 2>&1 & echo $! >&2; shift; exec \"$@\"", &bench.mark])
+        .args(words);
+    let output = shell.env_remove("HOLDOVER_CONFIG").stdin(std::process::Stdio::null()).output().expect("a shell");
+    let said = String::from_utf8_lossy(&output.stderr);
+    let other = said.lines().next().and_then(|pid| pid.parse().ok()).and_then(rustix::process::Pid::from_raw);
+    let other = other.unwrap_or_else(|| panic!("no process id in {said}"));
+    let records: Vec<Value> =
+        serde_json::Deserializer::from_slice(&output.stdout).into_iter().map(|r| r.expect("JSON")).collect();
+    assert_eq!(of(&records, "good")[0]["status"], "ok", "{said}");
+    assert_eq!(error(&records, "parricide").0, "signal");
+    let marked = bench.marked();
+    rustix::process::kill_process(other, rustix::process::Signal::KILL).expect("it lives");
+    assert_eq!(marked.len(), 1, "the stranger alone lives on: {marked:?}");
+    bench.assert_nothing_left();
+}
+
+/// Files in memory are the host's cache, not the script's use of memory; what it says at its end is its own word.
+#[test]
+fn a_plugin_that_maps_files_larger_than_its_budget_is_believed() {
+    for means in [Means::Watch, Means::Groups] {
+        let mut bench = Bench::new(means);
+        let file = std::fs::File::create(bench.path("large")).expect("own directory");
+        file.set_len(100 << 20).expect("a file system with sparse files");
+        let read = format!(
+            "import mmap; file = open(\"{}\"); m = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ); \
+             [m[i] for i in range(0, len(m), 4096)]; print(\"WARNING - full | used=9;5\"); raise SystemExit(1)",
+            bench.path("large").display()
+        );
+        let argv = ["/usr/bin/env", "python3", "-c", &read];
+        bench.add("plugin", &argv, "format = \"nagios\"\nmemory = \"64MiB\"\nusage = true");
+        bench.add("script", &argv, "format = \"influx\"\nmemory = \"64MiB\"");
+        let records = bench.once();
+        let own = of(&records, "plugin");
+        assert!(own.iter().all(|record| record["status"] == "ok"), "{means:?}: {own:#?}");
+        let peak = own.last().expect("its use")["fields"]["run_memory_peak"].as_u64();
+        assert!(peak.is_some_and(|bytes| bytes > 100 << 20), "it had more than its budget mapped: {own:#?}");
+        let (kind, message) = error(&records, "script");
+        assert_eq!(kind, "exit", "{means:?}: {message}");
+        bench.assert_nothing_left();
+    }
+}
+
+/// Where the groups are the agent's to write they are its scripts' too: one may move itself to another.
+#[test]
+fn a_script_that_leaves_its_group_is_bounded_all_the_same() {
+    let mut bench = Bench::new(Means::Groups);
+    let aside = bench.group.as_ref().expect("the test's").join("aside");
+    std::fs::create_dir(&aside).expect("root may make control groups");
+    let text = format!("setsid sleep MARK & echo $$ > {}/cgroup.procs; while :; do :; done", aside.display());
+    bench.shell("runaway", &text, "cpu = \"300ms\"\ntimeout = \"1m\"");
+    let records = bench.once();
+    let (kind, message) = error(&records, "runaway");
+    assert_eq!(kind, "cpu", "{message}");
+    std::fs::remove_dir(&aside).expect("nobody is in it any more");
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn groups_of_a_killed_agent_are_emptied_and_gone_with_the_next_start() {
+    let mut bench = Bench::new(Means::Groups);
+    // A keeper that no kernel has: there are at most four million ids.
+    let stale = bench.group.as_ref().expect("the test's").join("run-99999999");
+    std::fs::create_dir(&stale).expect("root may make control groups");
+    let mut command = std::process::Command::new("/bin/sh");
+    command.args(["-c", "echo $$ > \"$1/cgroup.procs\" && exec sleep \"$0\"", &bench.mark]).arg(&stale);
+    let mut left = crate::support::child::Running::start("sleep", &mut command, &bench.path("sleep.log"));
+    wait_until("it is in the group", PATIENCE, || !crate::support::read_lossy(&stale.join("cgroup.procs")).is_empty());
+    bench.shell("good", "echo 'a x=1'", "");
+    assert_eq!(of(&bench.once(), "good")[0]["status"], "ok");
+    assert!(!stale.exists(), "it is removed by then, not by the start after this one");
+    assert!(!left.wait(PATIENCE).success());
 }

@@ -10,11 +10,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::limits::{Limits, Over};
+use crate::clock;
 
 /// The group that the agent itself moves to: a group with controllers for its children has no processes of its own.
 const AGENT: &str = "agent";
 /// Groups of runs are called so, with the id of the process that keeps the run.
 const RUN: &str = "run-";
+/// How long processes that were killed may take to go, before their groups are left to the next start.
+const DYING: Duration = Duration::from_secs(2);
 /// By which systemd tells that a group is no longer its own: for everybody since 251, for root before.
 const DELEGATED: [&str; 2] = ["user.delegate", "trusted.delegate"];
 
@@ -83,10 +86,16 @@ fn settle(base: &Path) -> io::Result<()> {
 
 /// Where this process is, as a path in the file system.
 fn own_group() -> Option<PathBuf> {
-    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let name = name_of("self")?;
+    let path = name.strip_prefix('/')?;
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
     mounts.lines().find_map(|line| located(line, path))
+}
+
+/// The group of a process, as /proc has it.
+fn name_of(process: &str) -> Option<String> {
+    let groups = fs::read_to_string(format!("/proc/{process}/cgroup")).ok()?;
+    groups.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
 }
 
 /// `id parent major:minor root mount-point options .. - type source options`: proc_pid_mountinfo(5).
@@ -103,20 +112,32 @@ fn located(mount: &str, path: &str) -> Option<PathBuf> {
 
 /// Groups whose keeper is gone.
 fn remove_stale(base: &Path) {
-    let Ok(entries) = fs::read_dir(base) else { return };
-    for dir in entries.flatten().map(|entry| entry.path()) {
+    let is_stale = |dir: &PathBuf| {
         let name = dir.file_name().and_then(|name| name.to_str()).unwrap_or("");
         let keeper = name.strip_prefix(RUN).and_then(|pid| pid.parse::<u32>().ok());
-        if keeper.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
-            fs::write(dir.join("cgroup.kill"), "1").ok();
-            fs::remove_dir(&dir).ok();
+        keeper.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
+    };
+    let entries = fs::read_dir(base).into_iter().flatten().flatten();
+    let stale: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_stale).collect();
+    clear(&stale);
+}
+
+/// Ends what is in these groups and removes them, as far as that is done in time: the dead take a moment to go.
+fn clear(groups: &[PathBuf]) {
+    for group in groups {
+        fs::write(group.join("cgroup.kill"), "1").ok();
+    }
+    let end = clock::now().mono + DYING;
+    for group in groups {
+        while fs::remove_dir(group).is_err() && group.exists() && clock::now().mono < end {
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
 }
 
 /// Ends what is left of a run whose keeper was killed; whether nothing is. The dead take a moment to go.
 pub(super) fn remove(base: &Path, keeper: i32) -> bool {
-    let group = Group { dir: base.join(format!("{RUN}{keeper}")), home: None, inside: false };
+    let group = Group { dir: base.join(format!("{RUN}{keeper}")), name: None, home: None, inside: false };
     group.kill();
     fs::remove_dir(&group.dir).is_ok() || !group.dir.exists()
 }
@@ -124,6 +145,8 @@ pub(super) fn remove(base: &Path, keeper: i32) -> bool {
 /// The group of one run.
 pub(super) struct Group {
     dir: PathBuf,
+    /// The same as processes in it have it in /proc.
+    name: Option<String>,
     /// Where the keeper came from.
     home: Option<PathBuf>,
     /// The keeper is still in it.
@@ -135,7 +158,11 @@ impl Group {
     pub fn enter(base: &Path, limits: &Limits) -> io::Result<Self> {
         let home = own_group();
         let keeper = std::process::id();
-        let mut group = Self { dir: base.join(format!("{RUN}{keeper}")), home, inside: false };
+        let mut group = Self { dir: base.join(format!("{RUN}{keeper}")), name: None, home, inside: false };
+        // One that has our id for its keeper has none.
+        if group.dir.exists() {
+            clear(std::slice::from_ref(&group.dir));
+        }
         fs::create_dir(&group.dir)?;
         if let Some(bytes) = limits.memory {
             group.set("memory.max", &bytes.to_string());
@@ -149,6 +176,7 @@ impl Group {
         }
         fs::write(group.dir.join("cgroup.procs"), keeper.to_string())?;
         group.inside = true;
+        group.name = name_of("self");
         Ok(group)
     }
 
@@ -203,12 +231,43 @@ impl Group {
         self.number("pids.peak")
     }
 
-    /// What the kernel had to refuse or to kill for.
+    /// Whether that process is in it, or below: one with the right to may have moved it elsewhere.
+    pub fn holds(&self, pid: i32) -> bool {
+        let inside = |name: &str, group: &str| {
+            name.strip_prefix(group).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        match (&self.name, name_of(&pid.to_string())) {
+            (Some(group), Some(name)) => inside(&name, group),
+            _ => true,
+        }
+    }
+
+    /// What the kernel had to refuse or to kill for, by the limits of this group. Those of the groups above, of which the
+    /// service's is one, count what they do to us here too.
     pub fn over(&self) -> Option<Over> {
-        if self.entry("memory.events", "oom_kill").is_some_and(|kills| kills > 0) {
+        if self.killed() && self.short() {
             return Some(Over::Memory);
         }
-        self.entry("pids.events", "max").is_some_and(|refused| refused > 0).then_some(Over::Processes)
+        // Since Linux 6.11 only this group's refusals are counted; before it, those above it count while ours has room.
+        let most = self.number("pids.max");
+        let had_room = most.is_some_and(|most| self.processes_peak().is_some_and(|peak| peak < most));
+        let refused = self.entry("pids.events", "max").is_some_and(|refused| refused > 0);
+        (refused && !had_room).then_some(Over::Processes)
+    }
+
+    /// Whether some of it was killed for lack of memory, though not for its own limit.
+    pub fn starved(&self) -> bool {
+        self.killed() && !self.short()
+    }
+
+    /// Whether memory ran out for somebody, and some of this group was killed for it.
+    fn killed(&self) -> bool {
+        self.entry("memory.events", "oom_kill").is_some_and(|kills| kills > 0)
+    }
+
+    /// Whether it was the limit of this group, or one below, that memory could not be had within.
+    fn short(&self) -> bool {
+        self.entry("memory.events", "oom").is_none_or(|times| times > 0)
     }
 
     /// Kills everything in it at once (Linux 5.14 and later).
@@ -257,6 +316,19 @@ mod tests {
         assert_eq!(prepare(&Place::Off), Ok(None));
     }
 
+    #[test]
+    fn who_is_in_a_group_is_told_by_its_whole_name() {
+        let me = std::process::id().cast_signed();
+        let own = name_of("self").unwrap();
+        let group = |name: &str| Group { dir: PathBuf::new(), name: Some(name.into()), home: None, inside: false };
+        let above = own.rsplit_once('/').map_or("", |(above, _)| above);
+        assert!(group(&own).holds(me) && group(above).holds(me));
+        for other in [format!("{own}x"), format!("{own}/run-1"), "/no/such".to_owned()] {
+            assert!(!group(&other).holds(me), "{other}");
+        }
+        assert!(group("/no/such").holds(-1), "who is gone is nowhere else");
+    }
+
     /// Against a plain directory: which files are written with what.
     #[test]
     fn limits_are_written_and_events_read() {
@@ -269,9 +341,15 @@ mod tests {
         assert_eq!((group.cpu(), group.over()), (None, None));
         group.set("cpu.stat", "usage_usec 1500\nuser_usec 1\n");
         group.set("pids.events", "max 2\n");
+        group.set("pids.peak", "5\n");
+        assert_eq!(group.over(), None, "refused by a group above, for there was room for one more");
+        group.set("pids.peak", "6\n");
         assert_eq!((group.cpu(), group.over()), (Some(Duration::from_micros(1500)), Some(Over::Processes)));
+        group.set("pids.events", "max 0\n");
+        group.set("memory.events", "low 0\noom 0\noom_kill 1\n");
+        assert_eq!((group.over(), group.starved()), (None, true), "for the limit of a group above, or of the host");
         group.set("memory.events", "low 0\noom 1\noom_kill 1\n");
-        assert_eq!(group.over(), Some(Over::Memory));
+        assert_eq!((group.over(), group.starved()), (Some(Over::Memory), false));
         fs::remove_dir_all(&group.dir).unwrap();
     }
 }

@@ -29,6 +29,13 @@ pub(super) fn ended(script: &Script, end: &End, said: &str) -> Option<RunError> 
             (ErrorKind::Output, why)
         }
         End::Over(over) => spent(script, *over, said),
+        End::Starved => (
+            ErrorKind::Signal,
+            format!(
+                "killed for lack of memory although it was within its budget: the host, or a control group above it, had \
+                 no more (of a systemd unit: `MemoryMax=`); see what takes it{said}"
+            ),
+        ),
         End::Unminded => (
             ErrorKind::Signal,
             format!("the process that watches over it was killed, and so was all of the run; see who did that{said}"),
@@ -89,6 +96,7 @@ pub(super) fn not_started(script: &Script, program: &str, error: &io::Error) -> 
             (ErrorKind::Spawn, "the interpreter named in its first line (`#!`), or its loader, does not exist")
         }
         (io::ErrorKind::PermissionDenied, Some(meta)) if meta.is_dir() => (ErrorKind::Spawn, "it is a directory"),
+        (io::ErrorKind::PermissionDenied, Some(meta)) if !meta.is_file() => (ErrorKind::Spawn, "it is no regular file"),
         (io::ErrorKind::PermissionDenied, Some(meta)) if meta.permissions().mode() & 0o111 == 0 => {
             (ErrorKind::Spawn, "not executable; run `chmod +x` on it")
         }

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -23,19 +23,19 @@ use crate::record::{ErrorKind, RunError};
 
 /// After the order to kill everything, how long the minder may take: it tries for eight seconds.
 const KILLING: Duration = Duration::from_secs(10);
-/// Between two attempts to remove a group whose processes are dying.
-const DYING: Duration = Duration::from_millis(10);
 /// What a list of processes shows.
 const NAME: &str = "holdover";
 /// An answer is some hundred bytes.
 const MAX_ANSWER: usize = 64 << 10;
 
-/// Starts a minder by `command`, which has the script's surroundings.
-pub(super) async fn run(script: &Script, mut command: Command) -> Result<Finished, RunError> {
+/// `env` is the script's alone. The minder, which may be root where the script is not, has no environment: nothing
+/// there steers its loader.
+pub(super) async fn run(script: &Script, binary: &Path, env: Vec<(String, String)>) -> Result<Finished, RunError> {
     let program = &script.argv[0];
     let account = script.confinement.user.as_deref().map(|user| may_become(program, user)).transpose()?;
     let order = Order {
         argv: script.argv.clone(),
+        env,
         dir: directory(script).to_path_buf(),
         limits: script.limits.clone(),
         confinement: script.confinement.clone(),
@@ -44,7 +44,9 @@ pub(super) async fn run(script: &Script, mut command: Command) -> Result<Finishe
     };
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(|e| no_minder(program, &e))?;
     ours.set_nonblocking(true).map_err(|e| no_minder(program, &e))?;
-    command.arg0(NAME).arg(WORD).stdin(Stdio::from(OwnedFd::from(theirs)));
+    let mut command = Command::new(binary);
+    command.arg0(NAME).arg(WORD).env_clear();
+    command.stdin(OwnedFd::from(theirs)).stdout(Stdio::piped()).stderr(Stdio::piped());
     orphans::adopt();
     let mut child = command.spawn().map_err(|e| no_minder(program, &e))?;
     // Our copy of the minder's end, or we would never see it close.
@@ -53,7 +55,10 @@ pub(super) async fn run(script: &Script, mut command: Command) -> Result<Finishe
     let talk = Talk::new(ours, &order).map_err(|e| no_minder(program, &e))?;
     let mut run = Run { known: orphans::Known::new(&child), child, talk, pipes };
     let finished = run.finish(script).await;
-    orphans::end();
+    let end = Instant::now() + KILLING;
+    while !orphans::end() && Instant::now() < end {
+        sleep(orphans::DYING).await;
+    }
     finished.map(|(end, used)| Finished { end, pipes: std::mem::take(&mut run.pipes), used })
 }
 
@@ -194,12 +199,12 @@ impl Run {
             self.child.start_kill().ok();
         }
         if tokio::time::timeout(KILLING, self.child.wait()).await.is_ok() {
-            self.known.forget();
+            self.known.forget(!killed);
         }
         let end = Instant::now() + KILLING;
         if let (true, Some(groups), Some(pid)) = (killed, groups, pid) {
             while !cgroup::remove(groups, pid.cast_signed()) && Instant::now() < end {
-                sleep(DYING).await;
+                sleep(orphans::DYING).await;
             }
         }
     }
@@ -218,6 +223,7 @@ fn ended(outcome: Option<Outcome>) -> End {
     match outcome {
         None => End::Unminded,
         Some(Outcome { over: Some(over), .. }) => End::Over(over),
+        Some(Outcome { starved: true, .. }) => End::Starved,
         Some(Outcome { code, signal, .. }) => End::Exited { code, signal },
     }
 }

@@ -115,6 +115,15 @@ pub async fn run(script: &Script, host: &str, collector: &str, now: &Now) -> Vec
     }
 }
 
+/// To be called when no script is run any more: waits, at most so long, until everything of the runs that were dropped
+/// half-way has ended. What a minder does it does without us too; one that is killed meanwhile is to be missed.
+pub async fn settle(at_most: Duration) {
+    #[cfg(target_os = "linux")]
+    tokio::time::timeout(at_most, orphans::settle()).await.ok();
+    #[cfg(not(target_os = "linux"))]
+    let _ = at_most;
+}
+
 /// What a process printed and how it ended. The exit codes of plugins are in their records, and no failure.
 fn points(script: &Script, ended: process::Ended, defaults: &format::Defaults<'_>) -> Vec<Point> {
     let output = format::Output {

@@ -45,6 +45,8 @@ pub(super) enum End {
     TimedOut,
     TooMuch(&'static str),
     Over(Over),
+    /// Killed for lack of memory, of the host or of a control group above that of the run.
+    Starved,
     /// The minder did not answer.
     Unminded,
     /// The kernel did not tell how it ended.
@@ -65,16 +67,21 @@ pub(super) async fn execute(script: &Script, host: &str, collector: &str) -> Res
     let Some((program, args)) = script.argv.split_first() else {
         return Err(RunError::new(ErrorKind::Spawn, "no program is configured: `exec` is an empty list"));
     };
+    let env = environment(script, host, collector);
+    let variables = env.iter().flat_map(|(name, value)| [name, value]);
+    if let Some(text) = script.argv.iter().chain(variables).find(|text| text.contains('\0')) {
+        let why = format!("{text:?} holds a NUL character, which no program can be given; remove it");
+        return Err(RunError::new(ErrorKind::Spawn, format!("cannot start {program}: {why}")));
+    }
     let started = Instant::now();
     #[cfg(target_os = "linux")]
     if let Some(binary) = super::minder::binary() {
-        let mut command = Command::new(binary);
-        surroundings(&mut command, script, host, collector);
-        return Ok(report(script, minded::run(script, command).await?, started));
+        let finished = minded::run(script, binary, env).await?;
+        return Ok(report(script, finished, started));
     }
     let mut command = Command::new(program);
-    surroundings(&mut command, script, host, collector);
-    command.args(args).current_dir(directory(script)).stdin(Stdio::null()).process_group(0).kill_on_drop(true);
+    command.args(args).env_clear().envs(env).current_dir(directory(script));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
     let child = command.spawn().map_err(|e| explain::not_started(script, program, &e))?;
     Ok(report(script, unminded(script, child).await?, started))
 }
@@ -95,12 +102,12 @@ fn report(script: &Script, finished: Finished, started: Instant) -> Ended {
     Ended { stdout: pipes.stdout, exit, failure, used }
 }
 
-/// The environment of every script, and nothing else of ours.
-fn surroundings(command: &mut Command, script: &Script, host: &str, collector: &str) {
-    command.env_clear().env("PATH", DEFAULT_PATH).env("LANG", "C.UTF-8");
-    command.env("HOLDOVER_HOST", host).env("HOLDOVER_COLLECTOR", collector);
-    command.envs(script.env.iter().filter(|(name, _)| !steers_the_loader(name)).map(|(k, v)| (k, v)));
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+/// The environment of every script, and nothing else of ours; of two with one name the later counts.
+fn environment(script: &Script, host: &str, collector: &str) -> Vec<(String, String)> {
+    let ours =
+        [("PATH", DEFAULT_PATH), ("LANG", "C.UTF-8"), ("HOLDOVER_HOST", host), ("HOLDOVER_COLLECTOR", collector)];
+    let ours = ours.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+    ours.chain(script.env.iter().cloned()).collect()
 }
 
 pub(super) fn directory(script: &Script) -> &Path {
@@ -176,22 +183,5 @@ async fn stop(child: &mut Child, group: &Group, pipes: &mut Pipes, grace: Durati
             pgid = group.0.as_raw_nonzero().get(),
             "a script does not die of SIGKILL; it hangs in the kernel"
         );
-    }
-}
-
-/// The minder has these variables too, and may be root where the script is not: what makes the loader take code from
-/// elsewhere is not handed on.
-fn steers_the_loader(name: &str) -> bool {
-    name.starts_with("LD_") || matches!(name, "GLIBC_TUNABLES" | "GCONV_PATH" | "LOCPATH" | "MALLOC_TRACE")
-}
-
-#[cfg(test)]
-mod loader_tests {
-    use super::steers_the_loader;
-
-    #[test]
-    fn what_steers_the_loader_is_told_from_other_variables() {
-        assert!(["LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "GLIBC_TUNABLES"].into_iter().all(steers_the_loader));
-        assert!(!["PATH", "LANG", "OLD_PATH", "HOME"].into_iter().any(steers_the_loader));
     }
 }

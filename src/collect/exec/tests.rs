@@ -133,6 +133,17 @@ fn environment_is_clean_and_standard_input_closed() {
 }
 
 #[test]
+fn a_nul_character_is_told_by_the_text_that_holds_it() {
+    let bench = Bench::new();
+    let mut script = bench.script("echo 'a x=1'");
+    script.env.push(("MORE".into(), "a\0b".into()));
+    let points = bench.run(&script);
+    let error = only_error(&points);
+    assert_eq!(error.kind, ErrorKind::Spawn);
+    assert!(error.message.contains("\"a\\0b\" holds a NUL character"), "{}", error.message);
+}
+
+#[test]
 fn empty_output_is_no_point_and_no_error() {
     assert_eq!(Bench::new().output("exit 0"), vec![]);
     assert_eq!(Bench::new().output("printf '\\n\\n  \\n# only a comment\\n'"), vec![]);

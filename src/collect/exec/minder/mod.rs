@@ -7,6 +7,7 @@
 //!
 //! It talks with the agent over its standard input, a socket: its length and JSON are the order, one byte asks for
 //! SIGTERM, the end of the stream for SIGKILL; one line of JSON is the answer. The script never sees that socket.
+//! What the script's configuration says reaches it as part of the order alone, not as its own environment.
 
 mod pin;
 mod program;
@@ -71,6 +72,8 @@ pub fn distrusted(file: &Path, user: Option<&str>) -> Option<String> {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Order {
     pub argv: Vec<String>,
+    /// The script's whole environment but for what `account` adds; of two with one name the later counts.
+    pub env: Vec<(String, String)>,
     pub dir: PathBuf,
     pub limits: Limits,
     pub confinement: Confinement,
@@ -98,6 +101,8 @@ pub(super) struct Outcome {
     pub code: Option<i32>,
     pub signal: Option<i32>,
     pub over: Option<Over>,
+    /// Killed for lack of memory, and not for a budget of its own.
+    pub starved: bool,
     pub cpu_us: Option<u64>,
     pub memory: Option<u64>,
     pub processes: Option<u64>,

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 
+use super::trust;
+
 /// A program beyond that is not held in memory.
 const MAX_PROGRAM: u64 = 64 << 20;
 
@@ -31,7 +33,7 @@ pub(super) enum Unpinned {
 impl Pinned {
     /// Copies the file and compares it with `sha256`, in lower-case hexadecimal.
     pub fn new(program: &Path, sha256: &str) -> Result<Self, Unpinned> {
-        let file = File::open(program).map_err(Unpinned::Unread)?;
+        let file = trust::open(program).map_err(Unpinned::Unread)?;
         let copy = memory().map_err(|error| Unpinned::NoMemory(error.into()))?;
         let mut to = File::from(copy);
         let hash = hash_while_copying(file.take(MAX_PROGRAM + 1), &mut to)?;

@@ -9,8 +9,8 @@ use rustix::process::{DumpableBehavior, Signal};
 
 use super::program::{self, Program};
 use super::restrain::{self, Bounded};
-use super::watch::Watch;
-use super::{Answer, MAX_ORDER, Order};
+use super::watch::{self, Watch};
+use super::{Answer, MAX_ORDER, Order, Outcome};
 use crate::collect::exec::cgroup::Group;
 
 /// A nice value: of a process that does next to nothing, and must not wait when it does.
@@ -54,7 +54,7 @@ fn read_order(mut agent: &File) -> io::Result<Vec<u8>> {
 fn carry_out(order: &Order, agent: &File, nothing: &File) -> Answer {
     let program = match program::prepare(order) {
         Ok(program) => program,
-        Err(error) => return Answer::Refused(error),
+        Err(answer) => return answer,
     };
     // Scripts of the same user shall not look into this process, nor take its socket.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).ok();
@@ -67,6 +67,10 @@ fn carry_out(order: &Order, agent: &File, nothing: &File) -> Answer {
     });
     let uid = order.account.as_ref().map_or_else(|| rustix::process::getuid().as_raw(), |account| account.uid);
     restrain::before(&order.limits, bounded, uid);
+    // A file may be long in coming: who has given up on it meanwhile wants it no more.
+    if watch::is_called(agent) {
+        return Answer::Ended(Outcome::default());
+    }
     let started = restrain::first_to_go(|| start(order, &program));
     drop(program);
     // Whoever may signal this process can end it by SIGKILL alone. The script does not inherit that.
@@ -83,7 +87,7 @@ fn carry_out(order: &Order, agent: &File, nothing: &File) -> Answer {
         Ok(child) => {
             restrain::after(&order.limits, rustix::process::Pid::from_child(&child));
             let limits = &order.limits;
-            Answer::Ended(Watch { child, group, limits, agent, memory: 0, processes: 0 }.run())
+            Answer::Ended(Watch { child, group, limits, agent, latest: 0, memory: 0, processes: 0 }.run())
         }
         Err(error) => Answer::NotStarted { errno: error.raw_os_error(), message: error.to_string() },
     }
@@ -91,7 +95,7 @@ fn carry_out(order: &Order, agent: &File, nothing: &File) -> Answer {
 
 fn start(order: &Order, program: &Program) -> io::Result<Child> {
     let mut command = Command::new(&program.path);
-    command.args(&program.args).current_dir(&order.dir).process_group(0);
+    command.args(&program.args).current_dir(&order.dir).process_group(0).env_clear();
     command.stdin(Stdio::null()).stdout(Stdio::inherit()).stderr(Stdio::inherit());
     if order.confinement.nice != 0 {
         rustix::process::nice(i32::from(order.confinement.nice))?;
@@ -101,5 +105,6 @@ fn start(order: &Order, program: &Program) -> io::Result<Child> {
         command.gid(account.gid).uid(account.uid);
         command.env("HOME", &account.home).env("USER", &account.name).env("LOGNAME", &account.name);
     }
+    command.envs(order.env.iter().map(|(name, value)| (name, value)));
     command.spawn()
 }

@@ -1,15 +1,19 @@
 //! Who could change what is about to be run. Every directory, symbolic link and file on the way to it, and to the
-//! interpreter that its first line names, must be owned by someone trusted and writable by nobody else.
+//! interpreter that its first line names, and so on, must be owned by someone trusted and writable by nobody else.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 /// The kernel's own limit.
 const MAX_LINKS: usize = 40;
+/// So many interpreters of interpreters the kernel follows, and no more.
+const MAX_INTERPRETERS: usize = 5;
 /// What the kernel reads of a first line.
 const FIRST_LINE: usize = 256;
 
@@ -18,8 +22,9 @@ const FIRST_LINE: usize = 256;
 pub(super) enum Distrust {
     /// Someone else could change it; with what to do about it.
     Refused(String),
-    /// It cannot be looked at; starting it will say why.
-    #[cfg_attr(not(test), expect(dead_code, reason = "its text is for tests; users get that of the attempt"))]
+    /// A directory, a pipe, a device.
+    NoFile,
+    /// It cannot be looked at.
     Unseen(io::Error),
 }
 
@@ -29,13 +34,18 @@ impl From<io::Error> for Distrust {
     }
 }
 
-/// `program` and its interpreter, one level deep: what an interpreter such as `env` looks up is not known here.
-pub(super) fn check(program: &Path, trusted: &[u32]) -> Result<(), Distrust> {
-    let file = walk(program, trusted)?;
-    match interpreter(&file)? {
-        Some(interpreter) => walk(&interpreter, trusted).map(|_| ()),
-        None => Ok(()),
+/// `program`, its interpreter, and the interpreter's own; `dir` is where it will be started. What an interpreter such as
+/// `env` looks up is not known here.
+pub(super) fn check(program: &Path, dir: &Path, trusted: &[u32]) -> Result<(), Distrust> {
+    let mut next = program.to_path_buf();
+    for _ in 0..=MAX_INTERPRETERS {
+        let file = walk(&std::path::absolute(dir.join(next))?, trusted)?;
+        match interpreter(&file)? {
+            Some(interpreter) => next = interpreter,
+            None => break,
+        }
     }
+    Ok(())
 }
 
 /// Follows `path` step by step as the kernel would; returns the file without links.
@@ -105,18 +115,29 @@ fn judge(path: &Path, meta: &Metadata, trusted: &[u32]) -> Result<(), Distrust> 
 
 /// What the file's first line names, if it is a script.
 fn interpreter(file: &Path) -> Result<Option<PathBuf>, Distrust> {
+    if !file.metadata()?.is_file() {
+        return Err(Distrust::NoFile);
+    }
     let mut start = [0u8; FIRST_LINE];
     // A program may be executable and not readable: then it is no script.
-    let Ok(mut open) = std::fs::File::open(file) else { return Ok(None) };
+    let Ok(mut open) = open(file) else { return Ok(None) };
     let read = open.read(&mut start)?;
     Ok(named(&start[..read]))
+}
+
+/// Opens a file to be read; never waits for the other end of a pipe.
+pub(super) fn open(file: &Path) -> io::Result<File> {
+    let file = File::options().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(file)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    Ok(file)
 }
 
 fn named(start: &[u8]) -> Option<PathBuf> {
     let line = start.strip_prefix(b"#!")?.split(|&b| b == b'\n').next()?;
     let word = line.split(|b| *b == b' ' || *b == b'\t').find(|word| !word.is_empty())?;
-    let path = PathBuf::from(OsStr::from_bytes(word));
-    path.is_absolute().then_some(path)
+    Some(PathBuf::from(OsStr::from_bytes(word)))
 }
 
 #[cfg(test)]
@@ -151,8 +172,9 @@ mod tests {
 
         fn check(&self, name: &str) -> Result<(), String> {
             let me = rustix::process::geteuid().as_raw();
-            check(&self.path(name), &[0, me]).map_err(|error| match error {
+            check(&self.path(name), &self.path("dir"), &[0, me]).map_err(|error| match error {
                 Distrust::Refused(why) => why,
+                Distrust::NoFile => "no file".to_owned(),
                 Distrust::Unseen(error) => error.to_string(),
             })
         }
@@ -163,7 +185,10 @@ mod tests {
         assert_eq!(Tree::new().check("dir/script"), Ok(()));
         let trusted = [0, rustix::process::geteuid().as_raw()];
         for program in ["/bin/sh", "/usr/bin/env"] {
-            assert!(check(Path::new(program), &trusted).is_ok(), "links of the system are followed: {program}");
+            assert!(
+                check(Path::new(program), Path::new("/"), &trusted).is_ok(),
+                "links of the system are followed: {program}"
+            );
         }
     }
 
@@ -194,7 +219,7 @@ mod tests {
         let tree = Tree::new();
         symlink(tree.path("dir/script"), tree.path("link")).unwrap();
         assert_eq!(tree.check("link"), Ok(()));
-        let why = check(&tree.path("link"), &[54_321]).map_err(|e| format!("{e:?}")).unwrap_err();
+        let why = check(&tree.path("link"), Path::new("/"), &[54_321]).map_err(|e| format!("{e:?}")).unwrap_err();
         assert!(why.contains("belongs to user 0"), "the root directory is the first to be judged: {why}");
         // Only root can give files away.
         if std::os::unix::fs::lchown(tree.path("link"), Some(54_321), None).is_ok() {
@@ -229,11 +254,38 @@ mod tests {
     }
 
     #[test]
+    fn so_is_the_interpreter_of_an_interpreter_and_one_named_from_the_directory() {
+        let tree = Tree::new().file("shell", 0o777).file("dir/relative", 0o777);
+        let first_line = |name: &str, interpreter: &str| {
+            std::fs::write(tree.path(name), format!("#!{interpreter}\n")).unwrap();
+            tree.path(name).display().to_string()
+        };
+        let between = first_line("dir/between", &tree.path("shell").display().to_string());
+        first_line("dir/script", &between);
+        assert!(tree.check("dir/script").unwrap_err().contains("/shell and change"));
+        first_line("dir/script", "relative");
+        assert!(tree.check("dir/script").unwrap_err().contains("dir/relative and change"));
+        let itself = tree.path("dir/script").display().to_string();
+        first_line("dir/script", &itself);
+        assert_eq!(tree.check("dir/script"), Ok(()), "the kernel gives up, and so do we");
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_opened() {
+        let tree = Tree::new();
+        rustix::fs::mknodat(rustix::fs::CWD, tree.path("pipe"), rustix::fs::FileType::Fifo, 0o755.into(), 0).unwrap();
+        assert_eq!(tree.check("pipe"), Err("no file".into()));
+        assert!(open(&tree.path("pipe")).unwrap_err().to_string().contains("no regular file"));
+        assert_eq!(tree.check("dir"), Err("no file".into()));
+    }
+
+    #[test]
     fn first_lines_are_read_as_the_kernel_does() {
         let named = |text: &str| super::named(text.as_bytes()).map(|path| path.display().to_string());
         assert_eq!(named("#!/bin/sh\n").as_deref(), Some("/bin/sh"));
         assert_eq!(named("#! \t/usr/bin/env python3 -u").as_deref(), Some("/usr/bin/env"));
-        for none in ["", "#!", "#!\n/bin/sh", "echo", "\u{7f}ELF", "#!sh\n"] {
+        assert_eq!(named("#!sh\n").as_deref(), Some("sh"));
+        for none in ["", "#!", "#!\n/bin/sh", "echo", "\u{7f}ELF"] {
             assert_eq!(named(none), None, "{none:?}");
         }
     }

@@ -3,18 +3,20 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::process::{Child, ExitStatus};
+use std::process::Child;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process_group, pidfd_open, waitpid};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process_group, pidfd_open, waitid, waitpid,
+};
 
 use super::Outcome;
 use crate::clock;
 use crate::collect::exec::cgroup::Group;
 use crate::collect::exec::kill;
 use crate::collect::exec::limits::{Limits, Over};
-use crate::collect::exec::tree::{self, Process};
+use crate::collect::exec::tree;
 
 /// The first look is soon, for what goes wrong goes wrong fast; later ones cost less.
 const FIRST_LOOK: Duration = Duration::from_millis(5);
@@ -23,6 +25,7 @@ const LAST_LOOK: Duration = Duration::from_millis(100);
 const LINGER: Duration = Duration::from_millis(100);
 /// How long to try to end everything.
 const KILLING: Duration = Duration::from_secs(8);
+const SIGXCPU: i32 = Signal::XCPU.as_raw();
 /// More processes than any script has.
 const MANY: usize = 4096;
 const FEW: usize = 64;
@@ -33,6 +36,8 @@ pub(super) struct Watch<'a> {
     pub limits: &'a Limits,
     /// The agent: a byte asks for SIGTERM, the end for SIGKILL.
     pub agent: &'a File,
+    /// The last of it seen, and the most.
+    pub latest: u64,
     pub memory: u64,
     pub processes: u64,
 }
@@ -64,7 +69,6 @@ impl Watch<'_> {
     pub fn run(mut self) -> Outcome {
         let pid = Pid::from_child(&self.child);
         let stopped = self.watch(pid);
-        let mut status = self.child.try_wait().ok().flatten();
         let over = match stopped {
             Stopped::Over(over) => Some(over),
             // What it was refused it may not have outlived: what it has left behind tells.
@@ -72,10 +76,10 @@ impl Watch<'_> {
             Stopped::Asked => None,
         };
         if matches!(stopped, Stopped::Ended) && over.is_none() {
-            self.linger();
+            linger(pid);
         }
-        let left = self.end_all(pid, &mut status);
-        self.outcome(status, over, left)
+        let left = self.end_all(pid);
+        self.outcome(over, left)
     }
 
     fn watch(&mut self, pid: Pid) -> Stopped {
@@ -96,14 +100,22 @@ impl Watch<'_> {
                 }
                 Woken::Script | Woken::Nobody => {}
             }
-            if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
+            if ended(pid) {
                 return if asked_to_end { Stopped::Asked } else { Stopped::Ended };
             }
+            let before = self.latest;
             if let Some(over) = self.look(pid) {
                 return Stopped::Over(over);
             }
-            next = (next * 2).min(LAST_LOOK);
+            next = self.until_next(before, next);
         }
+    }
+
+    /// How long not to look. What grows so fast that it would spend its budget meanwhile is looked at at once.
+    fn until_next(&self, before: u64, last: Duration) -> Duration {
+        let growth = self.latest.saturating_sub(before);
+        let spent_by_then = self.limits.memory.is_some_and(|most| growth > 0 && self.latest + 2 * growth > most);
+        if spent_by_then { FIRST_LOOK } else { (last * 2).min(LAST_LOOK) }
     }
 
     fn wait(&self, script: Option<&OwnedFd>, at_most: Duration) -> Woken {
@@ -125,6 +137,7 @@ impl Watch<'_> {
             return Some(over);
         }
         let seen = self.see(pid);
+        self.latest = seen.memory;
         self.memory = self.memory.max(seen.memory);
         self.processes = self.processes.max(seen.processes);
         match self.judge(&seen)? {
@@ -134,23 +147,32 @@ impl Watch<'_> {
         }
     }
 
-    /// What all of them use now, as far as nobody else bounds it; also reaps those that fell to us.
+    /// What all of them use now, memory as far as the group does not bound it; also reaps those that fell to us.
     fn see(&self, pid: Pid) -> Seen {
         let me = std::process::id().cast_signed();
         let most = self.limits.processes.map_or(MANY, |most| 2 * most as usize + FEW);
-        let (zombies, alive): (Vec<Process>, Vec<Process>) = tree::below(me, most).into_iter().partition(|p| p.zombie);
-        for orphan in zombies.iter().filter(|p| p.parent == me && p.pid != pid.as_raw_nonzero().get()) {
-            reap(Pid::from_raw(orphan.pid));
-        }
         let group = self.group.as_ref();
-        let memory = match group {
-            Some(group) if group.bounds_memory() => 0,
-            _ => alive.iter().map(|p| tree::private_memory(p.pid)).sum(),
-        };
-        let cpu = group.and_then(Group::cpu).unwrap_or_else(|| {
-            reaped().cpu + Duration::from_secs_f64(alive.iter().map(|p| p.cpu).sum::<f64>().max(0.0))
-        });
-        Seen { cpu, memory, processes: alive.len() as u64 }
+        let mut seen = Seen { cpu: Duration::ZERO, memory: 0, processes: 0 };
+        let mut cpu = 0.0;
+        for process in tree::below(me, most) {
+            let orphan = process.zombie && process.parent == me && process.pid != pid.as_raw_nonzero().get();
+            // What it used is among what was reaped from then on.
+            if orphan && reap(process.pid) {
+                continue;
+            }
+            cpu += process.cpu;
+            if process.zombie {
+                continue;
+            }
+            seen.processes += 1;
+            if !group.is_some_and(|group| group.bounds_memory() && group.holds(process.pid)) {
+                seen.memory += tree::private_memory(process.pid);
+            }
+        }
+        // The group knows best, but not of those that left it.
+        let in_group = group.and_then(Group::cpu).unwrap_or_default();
+        seen.cpu = in_group.max(reaped().cpu + Duration::from_secs_f64(cpu));
+        seen
     }
 
     fn judge(&self, seen: &Seen) -> Option<Over> {
@@ -161,65 +183,59 @@ impl Watch<'_> {
         if memory.is_some_and(|most| seen.memory > most) {
             return Some(Over::Memory);
         }
-        let counted = !self.group.as_ref().is_some_and(Group::bounds_processes);
-        (counted && processes.is_some_and(|most| seen.processes > u64::from(most))).then_some(Over::Processes)
-    }
-
-    /// Processes behind a pipe may have something to write yet.
-    fn linger(&mut self) {
-        let end = clock::now().mono + LINGER;
-        while reap_all() > 0 && clock::now().mono < end {
-            pause(FIRST_LOOK);
-        }
+        processes.is_some_and(|most| seen.processes > u64::from(most)).then_some(Over::Processes)
     }
 
     /// Returns how many are left. Whatever is born meanwhile is born below us, and is found the next time.
-    fn end_all(&mut self, pid: Pid, status: &mut Option<ExitStatus>) -> usize {
+    fn end_all(&self, pid: Pid) -> usize {
         let end = clock::now().mono + KILLING;
         let me = std::process::id().cast_signed();
         loop {
             if let Some(group) = &self.group {
                 group.kill();
             }
-            // Its id is nobody else's as long as the group has a member, and for long after.
             kill_process_group(pid, Signal::KILL).ok();
             kill::below(me);
-            if status.is_none() {
-                *status = self.child.try_wait().ok().flatten();
-            }
-            let children = if status.is_some() { reap_all() } else { 1 };
+            let others = reap_others(pid);
             let populated = self.group.as_ref().is_some_and(Group::populated);
-            if children == 0 && !populated {
+            if others == 0 && ended(pid) && !populated {
                 return 0;
             }
             if clock::now().mono >= end {
                 return tree::below(me, MANY).len().max(1);
             }
             // While there are many, there is no time to lose.
-            pause(if children > FEW { Duration::ZERO } else { FIRST_LOOK });
+            pause(if others > FEW { Duration::ZERO } else { FIRST_LOOK });
         }
     }
 
-    fn outcome(self, status: Option<ExitStatus>, over: Option<Over>, left: usize) -> Outcome {
+    /// What only the end shows. An exit code is the script's own word, whatever it had used.
+    fn late(&self, signal: Option<i32>) -> Option<Over> {
+        let Limits { cpu, memory, .. } = *self.limits;
+        match signal? {
+            // The process's own limit of CPU time.
+            SIGXCPU if cpu.is_some() => Some(Over::Cpu),
+            // Once seen, and gone when it was looked at again.
+            _ if memory.is_some_and(|most| self.memory > most) => Some(Over::Memory),
+            _ => None,
+        }
+    }
+
+    fn outcome(mut self, over: Option<Over>, left: usize) -> Outcome {
         use std::os::unix::process::ExitStatusExt;
+        let status = self.child.try_wait().ok().flatten();
         let reaped = reaped();
         let group = self.group.as_ref();
-        let cpu = group.and_then(Group::cpu).unwrap_or(reaped.cpu);
-        let memory = group.and_then(Group::memory_peak).unwrap_or(self.memory.max(reaped.memory));
-        let processes = group.and_then(Group::processes_peak).unwrap_or(self.processes.max(1));
+        let cpu = group.and_then(Group::cpu).unwrap_or_default().max(reaped.cpu);
+        let memory = group.and_then(Group::memory_peak).unwrap_or(reaped.memory).max(self.memory);
+        let processes = group.and_then(Group::processes_peak).unwrap_or(1).max(self.processes);
         let signal = status.and_then(|status| status.signal());
-        let failed = !status.is_some_and(|status| status.success());
-        let late = || match signal {
-            // The process's own limit of CPU time.
-            Some(24) => Some(Over::Cpu),
-            // It was refused memory, or grew and ended between two looks.
-            _ if failed && self.limits.memory.is_some_and(|most| memory >= most) => Some(Over::Memory),
-            _ => None,
-        };
+        let over = over.or_else(|| group.and_then(Group::over)).or_else(|| self.late(signal));
         Outcome {
             code: status.and_then(|status| status.code()),
             signal,
-            over: over.or_else(|| group.and_then(Group::over)).or_else(late),
+            over,
+            starved: signal == Some(Signal::KILL.as_raw()) && group.is_some_and(Group::starved),
             cpu_us: Some(u64::try_from(cpu.as_micros()).unwrap_or(u64::MAX)),
             memory: Some(memory),
             processes: Some(processes),
@@ -245,17 +261,66 @@ fn reaped() -> Reaped {
     Reaped { cpu: time(usage.user_time()) + time(usage.system_time()), memory: kib << 10 }
 }
 
-fn reap(pid: Option<Pid>) -> bool {
-    matches!(waitpid(pid, WaitOptions::NOHANG), Ok(Some(_)))
+/// Whether the agent has something to say, or is gone.
+pub(super) fn is_called(agent: &File) -> bool {
+    let mut fds = [PollFd::new(agent, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
-/// Reaps whoever has ended; returns how many children there still are. The script itself has been waited for.
-fn reap_all() -> usize {
-    while matches!(rustix::process::wait(WaitOptions::NOHANG), Ok(Some(_))) {}
-    tree::children(std::process::id().cast_signed()).len()
+/// Whether it has ended. The script is not reaped before all is over: until then its id, by which its group goes too, is
+/// nobody else's.
+fn ended(pid: Pid) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    !matches!(waitid(WaitId::Pid(pid), options), Ok(None))
+}
+
+fn reap(pid: i32) -> bool {
+    Pid::from_raw(pid).is_some_and(|pid| !matches!(waitpid(Some(pid), WaitOptions::NOHANG), Ok(None)))
+}
+
+/// Reaps whoever has ended, but for the script; returns how many other children there still are.
+fn reap_others(script: Pid) -> usize {
+    reap_but(script, tree::children(std::process::id().cast_signed()))
+}
+
+fn reap_but(script: Pid, children: Vec<i32>) -> usize {
+    children.into_iter().filter(|&pid| pid != script.as_raw_nonzero().get() && !reap(pid)).count()
+}
+
+/// Processes behind a pipe may have something to write yet.
+fn linger(script: Pid) {
+    let end = clock::now().mono + LINGER;
+    while reap_others(script) > 0 && clock::now().mono < end {
+        pause(FIRST_LOOK);
+    }
 }
 
 fn pause(duration: Duration) {
     let timeout = Timespec::try_from(duration).ok();
     poll(&mut [], timeout.as_ref()).ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_script_keeps_its_id_until_all_is_over() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        while !ended(pid) {
+            pause(FIRST_LOOK);
+        }
+        let mut other = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        let raw = |pid: Pid| pid.as_raw_nonzero().get();
+        let both = vec![raw(pid), raw(Pid::from_child(&other))];
+        assert_eq!(reap_but(pid, both.clone()), 1);
+        other.kill().unwrap();
+        while reap_but(pid, both.clone()) > 0 {
+            pause(FIRST_LOOK);
+        }
+        assert!(tree::read(raw(Pid::from_child(&other))).is_none(), "the other was reaped");
+        assert!(ended(pid) && tree::read(raw(pid)).is_some_and(|process| process.zombie), "the script was not");
+        assert!(child.wait().unwrap().success());
+    }
 }
