@@ -6,6 +6,7 @@ pub mod cli;
 pub mod clock;
 pub mod collect;
 pub mod config;
+pub mod dial;
 pub mod events;
 pub mod host;
 #[cfg(feature = "hub")]

@@ -13,6 +13,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::dial;
+
 /// File name of the socket within the outbox directory.
 pub const SOCKET: &str = "agent.sock";
 /// How long a peer may take to read its answer.
@@ -43,7 +45,7 @@ impl StatusSocket {
     /// without the outbox's lock (its directory could not be used) nothing else keeps two agents apart.
     pub fn bind(outbox_dir: &Path) -> io::Result<Self> {
         let path = outbox_dir.join(SOCKET);
-        if std::os::unix::net::UnixStream::connect(&path).is_ok() {
+        if dial::is_served(&path) {
             return Err(io::Error::new(io::ErrorKind::AddrInUse, "another agent answers on it"));
         }
         match std::fs::remove_file(&path) {

@@ -94,10 +94,12 @@ impl Drop for Door {
 
 async fn listen(listener: UnixListener, shared: Arc<Shared>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut failing = false;
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
+                failing = false;
                 let shared = Arc::clone(&shared);
                 tokio::spawn(async move {
                     serve(stream, &shared).await;
@@ -105,7 +107,9 @@ async fn listen(listener: UnixListener, shared: Arc<Shared>) {
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "the socket of put did not accept a connection");
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(%error, "the socket of put does not accept connections; it tries again every 5 s");
+                }
                 tokio::time::sleep(ACCEPT_AGAIN).await;
             }
         }
@@ -115,7 +119,9 @@ async fn listen(listener: UnixListener, shared: Arc<Shared>) {
 /// One batch and its answer.
 async fn serve(mut stream: UnixStream, shared: &Shared) {
     let answer = match tokio::time::timeout(PATIENCE, receive(&mut stream)).await {
-        Err(_) => failed(Trouble::invalid("the batch did not come whole, up to the end of the stream, within 5 s")),
+        Err(_) => {
+            failed(Trouble::new(Kind::Busy, "the batch did not come whole, up to the end of the stream, within 5 s"))
+        }
         Ok(Err(error)) => return tracing::debug!(%error, "a connection of put broke"),
         Ok(Ok(bytes)) => match put::read(&bytes, &clock::now()) {
             Ok(batch) => store(batch, shared).await,

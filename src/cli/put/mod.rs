@@ -5,7 +5,6 @@ mod input;
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use super::args::PutArgs;
 use super::exit::{Exit, Failure};
 use super::{load, output};
 use crate::clock;
+use crate::dial::dial;
 use crate::put::{Answer, Header, Kind, Trouble, VERSION};
 use input::{Batch, Input};
 
@@ -23,14 +23,16 @@ const MAX_ANSWER: u64 = 1 << 20;
 /// Between attempts while the agent is busy.
 const AGAIN: Duration = Duration::from_millis(500);
 
+/// Epochs that the summary names.
+const STRETCHES: usize = 4;
+
 /// What has been answered so far.
 #[derive(Default)]
 struct Account {
     stored: u64,
     refused: u64,
-    epoch: Option<u64>,
-    first: u64,
-    last: u64,
+    /// Of each epoch, first and last seq; the latest few.
+    stretches: Vec<(u64, u64, u64)>,
 }
 
 pub fn run(args: &PutArgs) -> Result<Exit, Failure> {
@@ -101,7 +103,7 @@ fn wait(time: Duration) {
 }
 
 fn ask(socket: &Path, first_line: &[u8], lines: &[u8]) -> Result<Answer, Trouble> {
-    let mut stream = UnixStream::connect(socket).map_err(|error| match error.kind() {
+    let mut stream = dial(socket).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => Trouble::new(Kind::Busy, "too many applications wait for the agent"),
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
             Trouble::new(Kind::Unwritable, "no agent runs there, or its [put] is not enabled")
@@ -137,10 +139,14 @@ impl Account {
             self.refuse(line.unwrap_or(0), &refused.reason);
         }
         if let (Some((first, _)), Some((_, last))) = (answer.seqs.first(), answer.seqs.last()) {
-            if self.epoch != answer.epoch {
-                (self.epoch, self.first) = (answer.epoch, *first);
+            let epoch = answer.epoch.unwrap_or(0);
+            match self.stretches.last_mut().filter(|(of, ..)| *of == epoch) {
+                Some((_, _, end)) => *end = *last,
+                None => self.stretches.push((epoch, *first, *last)),
             }
-            self.last = *last;
+            if self.stretches.len() > STRETCHES {
+                self.stretches.remove(0);
+            }
         }
         self.stored += answer.stored;
     }
@@ -151,11 +157,11 @@ impl Account {
     }
 
     fn told(&self) -> String {
-        let stored = match self.epoch {
-            Some(epoch) => {
-                format!("{} records stored, within seqs {} to {} of epoch {epoch}", self.stored, self.first, self.last)
-            }
-            None => "no record stored".to_owned(),
+        let within: Vec<String> =
+            self.stretches.iter().map(|(epoch, first, last)| format!("{first} to {last} of epoch {epoch}")).collect();
+        let stored = match within.is_empty() {
+            false => format!("{} records stored, within seqs {}", self.stored, within.join(" and ")),
+            true => "no record stored".to_owned(),
         };
         if self.refused > 0 { format!("{stored}; {} lines refused", self.refused) } else { stored }
     }
@@ -175,4 +181,21 @@ fn stopped(socket: &Path, trouble: &Trouble, batch: &Batch, account: &Account) -
 
 fn unread(error: &io::Error, account: &Account) -> Failure {
     Failure::failed(format!("standard input cannot be read: {error}; {}", account.told()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_of_two_epochs_are_told_under_both() {
+        let mut account = Account::default();
+        assert_eq!(account.told(), "no record stored");
+        for (epoch, from, to) in [(7, 5, 6), (7, 9, 9), (8, 1, 2)] {
+            let answer =
+                Answer { stored: to - from + 1, epoch: Some(epoch), seqs: vec![(from, to)], ..Answer::default() };
+            account.take(&Batch::default(), answer);
+        }
+        assert_eq!(account.told(), "5 records stored, within seqs 5 to 9 of epoch 7 and 1 to 2 of epoch 8");
+    }
 }
