@@ -15,6 +15,8 @@ pub(super) const STATE: &str = "state-v1.redb";
 pub(super) const HOST_ID: &str = "host-id";
 /// The agent's: known here only so that it is not called foreign.
 pub(super) const SOCKET: &str = "agent.sock";
+/// The socket for applications and its name while it is made, likewise.
+pub(super) const PUT: [&str; 2] = ["put.sock", "put.new"];
 pub(super) const QUARANTINE: &str = "quarantine";
 pub(super) const TEMP: &str = "new.tmp";
 

@@ -258,7 +258,8 @@ impl<'a> Opening<'a> {
 
 fn is_ours(name: &str) -> bool {
     let aside = Path::new(names::STATE).with_extension("corrupt");
-    // The agent's status socket lives here too.
+    // The agent's sockets live here too.
     [names::STATE, names::HOST_ID, names::SOCKET, names::QUARANTINE, "host-id.tmp"].contains(&name)
+        || names::PUT.contains(&name)
         || aside == Path::new(name)
 }
