@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Now;
 use crate::collect::exec::Lines;
+use crate::collect::text::clean;
 use crate::record::{Point, Tags};
 use crate::wire::check_name;
 
@@ -32,6 +33,8 @@ const MAX_LINES: usize = 256;
 const TAGS_ROOM: usize = 64 << 10;
 const TAG_OVERHEAD: usize = 64;
 const MAX_TAGS: usize = 32;
+/// Of what a person is told: it may quote what was sent.
+const MAX_MESSAGE: usize = 500;
 
 /// The first line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,7 +99,7 @@ pub enum Kind {
 
 impl Trouble {
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        Self { kind, message: clean(message.into().as_bytes(), MAX_MESSAGE) }
     }
 
     pub fn invalid(message: impl Into<String>) -> Self {
@@ -153,7 +156,7 @@ pub fn read(bytes: &[u8], now: &Now) -> Result<Batch, Trouble> {
         let whole = line.strip_suffix(b"\n").ok_or_else(|| "it has no line end: it may be cut short".to_owned());
         match whole.and_then(|line| header.format.read(line, &header.collector, &tags, now)) {
             Ok(point) => points.extend(point),
-            Err(reason) => refused.push(Refused { line: at + 1, reason }),
+            Err(reason) => refused.push(Refused { line: at + 1, reason: clean(reason.as_bytes(), MAX_MESSAGE) }),
         }
     }
     Ok(Batch { collector: header.collector, points, refused })

@@ -13,7 +13,12 @@ pub fn complain(message: &str) {
     let bold = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     let (start, end) = if bold { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
     // Nobody is left to tell when stderr itself is gone.
-    writeln!(err, "{start}holdover:{end} {message}").unwrap_or(());
+    writeln!(err, "{start}holdover:{end} {}", harmless(message)).unwrap_or(());
+}
+
+/// Without what would steer the terminal: others' words may be in it.
+pub fn harmless(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).collect()
 }
 
 /// Rows under a header, columns padded to the widest cell; numbers are the caller's to format.
@@ -25,7 +30,8 @@ pub fn table(out: &mut impl Write, header: &[&str], rows: &[Vec<String>]) -> io:
         }
     }
     let mut line = |cells: &mut dyn Iterator<Item = &str>| {
-        let padded: Vec<String> = cells.zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let padded: Vec<String> =
+            cells.zip(&widths).map(|(cell, width)| format!("{:<width$}", harmless(cell))).collect();
         writeln!(out, "{}", padded.join("  ").trim_end())
     };
     line(&mut header.iter().copied())?;
@@ -71,6 +77,14 @@ mod tests {
         assert_eq!(bytes(268_435_456), "256.0 MiB");
         assert_eq!(duration(0), "0 s");
         assert_eq!(duration(93_784), "1 d 2 h");
+    }
+
+    #[test]
+    fn a_cell_steers_no_terminal() {
+        let mut out = Vec::new();
+        table(&mut out, &["a"], &[vec!["x\u{1b}[2J".into()]]).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "a\nx\u{fffd}[2J\n");
+        assert_eq!(harmless("two\nlines\r"), "two\nlines\u{fffd}");
     }
 
     #[test]

@@ -65,7 +65,7 @@ fn print(out: &mut impl Write, document: &Value) -> io::Result<()> {
     let (status, connection, outbox) = (&document["status"], &document["connection"], &document["outbox"]);
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     let number = |value: &Value| value.as_u64().unwrap_or(0);
-    let line = |out: &mut dyn Write, name: &str, value: String| writeln!(out, "{name:<12}{value}");
+    let line = |out: &mut dyn Write, name: &str, value: String| writeln!(out, "{name:<12}{}", output::harmless(&value));
     line(out, "host", format!("{} (site {})", text(&status["host"]), text(&status["site"])))?;
     line(
         out,

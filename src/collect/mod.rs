@@ -11,7 +11,7 @@ mod params;
 mod points;
 pub mod portable;
 mod root;
-mod text;
+pub(crate) mod text;
 
 mod agent;
 mod cpu;

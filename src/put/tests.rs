@@ -22,6 +22,14 @@ fn each_line_is_stored_or_refused_for_itself_and_by_its_number() {
 }
 
 #[test]
+fn what_is_quoted_of_a_batch_steers_no_terminal() {
+    for header in ["{\"\\u001b]0;x\\u0007\":1}", "{\"put\":1,\"\\u001b[2J\":1}"] {
+        let trouble = read_all(header, "").unwrap_err();
+        assert!(!trouble.message.chars().any(char::is_control), "{:?}", trouble.message);
+    }
+}
+
+#[test]
 fn a_record_without_a_time_is_of_now() {
     let now = crate::clock::now();
     let batch = read(format!("{APP}\n{{\"fields\":{{\"n\":1}}}}\n").as_bytes(), &now).unwrap();
