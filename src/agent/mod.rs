@@ -11,7 +11,6 @@ mod put;
 pub mod relay;
 mod reload;
 mod report;
-mod service;
 mod setup;
 mod witness;
 
@@ -25,6 +24,7 @@ use crate::collect::HostRoot;
 use crate::config::Config;
 use crate::events::Events;
 use crate::outbox::writer::{Event, Handle, Returned};
+use crate::platform::service::{ServiceManager, Signals};
 use crate::record::Run;
 use crate::uplink::Input;
 use crate::wire::encode_payload;
@@ -37,7 +37,6 @@ pub use ipc::ask;
 pub use reload::{Load, Loaded};
 use reload::{Reading, Reload};
 use report::Report;
-use service::{ServiceManager, Signals};
 pub use setup::{
     ChangeError, Identity, StartError, change_outbox, forget_hub, identify, script_groups, source, sources, start,
     tls_files,

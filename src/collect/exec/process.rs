@@ -5,20 +5,19 @@
 //! process group, which a child that calls `setsid` leaves.
 
 use std::io;
-use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::limits::{Over, Used};
 #[cfg(target_os = "linux")]
 use super::minded;
 use super::pipes::Pipes;
-use super::{DEFAULT_PATH, Script, explain};
+use super::{DEFAULT_PATH, Script, explain, unsupported};
+use crate::platform::children::{self, Running};
 use crate::record::{ErrorKind, RunError};
 
 /// After the process has ended, how long a child of it may still hold the pipe before it is dropped.
@@ -37,6 +36,7 @@ pub(super) struct Ended {
 
 /// How a run came to its end.
 #[derive(Debug)]
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "what the minder tells, which is Linux's"))]
 pub(super) enum End {
     Exited {
         code: Option<i32>,
@@ -54,7 +54,7 @@ pub(super) enum End {
 impl From<io::Result<ExitStatus>> for End {
     fn from(status: io::Result<ExitStatus>) -> Self {
         match status {
-            Ok(status) => Self::Exited { code: status.code(), signal: status.signal() },
+            Ok(status) => Self::Exited { code: status.code(), signal: children::signal(status) },
             Err(error) => Self::Unknown(error),
         }
     }
@@ -65,6 +65,7 @@ pub(super) async fn execute(script: &Script, host: &str, collector: &str) -> Res
     let Some((program, args)) = script.argv.split_first() else {
         return Err(RunError::new(ErrorKind::Spawn, "no program is configured: `exec` is an empty list"));
     };
+    unsupported::refuse(script, program)?;
     let started = Instant::now();
     #[cfg(target_os = "linux")]
     if let Some(binary) = super::minder::binary() {
@@ -74,9 +75,9 @@ pub(super) async fn execute(script: &Script, host: &str, collector: &str) -> Res
     }
     let mut command = Command::new(program);
     surroundings(&mut command, script, host, collector);
-    command.args(args).current_dir(directory(script)).stdin(Stdio::null()).process_group(0).kill_on_drop(true);
-    let child = command.spawn().map_err(|e| explain::not_started(script, program, &e))?;
-    Ok(report(script, unminded(script, child).await?, started))
+    command.args(args).current_dir(directory(script));
+    let child = Running::start(command).map_err(|e| explain::not_started(script, program, &e))?;
+    Ok(report(script, unminded(script, child).await, started))
 }
 
 /// What a run came to.
@@ -97,7 +98,8 @@ fn report(script: &Script, finished: Finished, started: Instant) -> Ended {
 
 /// The environment of every script, and nothing else of ours.
 fn surroundings(command: &mut Command, script: &Script, host: &str, collector: &str) {
-    command.env_clear().env("PATH", DEFAULT_PATH).env("LANG", "C.UTF-8");
+    let essential = children::ESSENTIAL.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+    command.env_clear().envs(essential).env("PATH", DEFAULT_PATH).env("LANG", "C.UTF-8");
     command.env("HOLDOVER_HOST", host).env("HOLDOVER_COLLECTOR", collector);
     command.envs(script.env.iter().filter(|(name, _)| !steers_the_loader(name)).map(|(k, v)| (k, v)));
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -107,46 +109,21 @@ pub(super) fn directory(script: &Script) -> &Path {
     script.dir.as_deref().unwrap_or(Path::new("/"))
 }
 
-/// Kills the group when dropped. The id cannot have been given to others by then: ids are handed out in turn, and
-/// between the reaping of the leader and this at most [`DRAIN`] goes by.
-struct Group(Pid);
-
-impl Group {
-    /// The group may be empty by now; that is no error.
-    fn signal(&self, signal: Signal) {
-        if let Err(error) = kill_process_group(self.0, signal)
-            && error != rustix::io::Errno::SRCH
-        {
-            tracing::debug!(pgid = self.0.as_raw_nonzero().get(), %error, "cannot signal the process group of a script");
-        }
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        self.signal(Signal::KILL);
-    }
-}
-
-async fn unminded(script: &Script, mut child: Child) -> Result<Finished, RunError> {
-    let Some(pid) = child.id().and_then(|id| Pid::from_raw(id.cast_signed())) else {
-        return Err(RunError::new(ErrorKind::Spawn, format!("{}: the process has no id", script.argv[0])));
-    };
-    let group = Group(pid);
-    let mut pipes = Pipes::new(&mut child, script.max_output);
+async fn unminded(script: &Script, mut child: Running) -> Finished {
+    let mut pipes = Pipes::new(child.outputs(), script.max_output);
     let mut end = wait(&mut child, &mut pipes, script.timeout).await;
     if matches!(end, End::Exited { .. }) {
         if let Some(stream) = pipes.drain(DRAIN).await {
             end = End::TooMuch(stream);
         }
     } else {
-        stop(&mut child, &group, &mut pipes, script.grace).await;
+        stop(&mut child, &mut pipes, script.grace).await;
     }
-    Ok(Finished { end, pipes, used: Used::default() })
+    Finished { end, pipes, used: Used::default() }
 }
 
 /// Until the process ends, prints too much, or its time is up. Both pipes may well close before it ends.
-async fn wait(child: &mut Child, pipes: &mut Pipes, timeout: Duration) -> End {
+async fn wait(child: &mut Running, pipes: &mut Pipes, timeout: Duration) -> End {
     let time_out = sleep(timeout);
     tokio::pin!(time_out);
     loop {
@@ -159,8 +136,8 @@ async fn wait(child: &mut Child, pipes: &mut Pipes, timeout: Duration) -> End {
 }
 
 /// SIGTERM, the grace, SIGKILL, and the end. Output is taken off the pipes meanwhile so that nobody blocks on them.
-async fn stop(child: &mut Child, group: &Group, pipes: &mut Pipes, grace: Duration) {
-    group.signal(Signal::TERM);
+async fn stop(child: &mut Running, pipes: &mut Pipes, grace: Duration) {
+    child.terminate();
     let deadline = Instant::now() + grace;
     loop {
         tokio::select! {
@@ -170,12 +147,9 @@ async fn stop(child: &mut Child, group: &Group, pipes: &mut Pipes, grace: Durati
             () = sleep_until(deadline) => break,
         }
     }
-    group.signal(Signal::KILL);
+    child.kill();
     if tokio::time::timeout(REAP, child.wait()).await.is_err() {
-        tracing::warn!(
-            pgid = group.0.as_raw_nonzero().get(),
-            "a script does not die of SIGKILL; it hangs in the kernel"
-        );
+        tracing::warn!("a script does not die of SIGKILL; it hangs in the kernel");
     }
 }
 
