@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::platform::clocks;
+
 /// One reading of all clocks, taken together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
@@ -41,12 +43,8 @@ const SET: Duration = Duration::from_secs(1);
 
 /// Reads the clocks of this machine.
 pub fn now() -> Now {
-    use rustix::time::{ClockId, clock_gettime};
-    let read = |id| {
-        let t = clock_gettime(id);
-        Duration::new(t.tv_sec.max(0) as u64, t.tv_nsec as u32)
-    };
-    Now { mono: read(ClockId::Monotonic), boot: read(ClockId::Boottime), wall_ms: wall_ms() }
+    let (mono, boot) = clocks::steady();
+    Now { mono, boot, wall_ms: wall_ms() }
 }
 
 /// CPU time that this process has used since it started, without that of its children.

@@ -11,6 +11,7 @@ pub mod host;
 #[cfg(feature = "hub")]
 pub mod hub;
 pub mod outbox;
+pub mod platform;
 pub mod put;
 pub mod ranges;
 pub mod record;
