@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::platform::clocks;
+
 /// One reading of all clocks, taken together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
@@ -41,12 +43,15 @@ const SET: Duration = Duration::from_secs(1);
 
 /// Reads the clocks of this machine.
 pub fn now() -> Now {
+    let (mono, boot) = clocks::steady();
+    Now { mono, boot, wall_ms: wall_ms() }
+}
+
+/// CPU time that this process has used since it started, without that of its children.
+pub fn cpu_time() -> Duration {
     use rustix::time::{ClockId, clock_gettime};
-    let read = |id| {
-        let t = clock_gettime(id);
-        Duration::new(t.tv_sec.max(0) as u64, t.tv_nsec as u32)
-    };
-    Now { mono: read(ClockId::Monotonic), boot: read(ClockId::Boottime), wall_ms: wall_ms() }
+    let t = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(t.tv_sec.max(0) as u64, t.tv_nsec as u32)
 }
 
 /// By the C library, so that libfaketime can put another clock in its place; the others are the kernel's own answer.
@@ -99,5 +104,12 @@ mod tests {
     fn the_clocks_of_this_machine_run_forward() {
         let (a, b) = (now(), now());
         assert!(b.mono >= a.mono && b.boot >= a.boot && a.boot >= a.mono && a.wall_ms > 0);
+    }
+
+    #[test]
+    fn cpu_time_is_what_was_worked() {
+        let before = cpu_time();
+        while cpu_time() < before + Duration::from_millis(5) {}
+        assert!(before > Duration::ZERO);
     }
 }

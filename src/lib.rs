@@ -1,6 +1,7 @@
 //! Holdover: collectors -> outbox -> MQTT, with an honest account of loss. See ARCHITECTURE.md.
 
 pub mod agent;
+pub mod aside;
 pub mod cli;
 pub mod clock;
 pub mod collect;
@@ -10,6 +11,7 @@ pub mod host;
 #[cfg(feature = "hub")]
 pub mod hub;
 pub mod outbox;
+pub mod platform;
 pub mod put;
 pub mod ranges;
 pub mod record;

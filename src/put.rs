@@ -13,6 +13,12 @@ use crate::collect::exec::Lines;
 use crate::record::{Point, Tags};
 use crate::wire::check_name;
 
+#[cfg(feature = "schema")]
+mod schema;
+
+#[cfg(feature = "schema")]
+pub use schema::schemas;
+
 /// Version of the conversation.
 pub const VERSION: u8 = 1;
 /// File name of the socket within the outbox directory, unless configured.
@@ -29,6 +35,7 @@ const MAX_TAGS: usize = 32;
 
 /// The first line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Header {
     pub put: u8,
@@ -66,6 +73,7 @@ impl Header {
 
 /// Why nothing of a batch was stored, or why that is not known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Trouble {
     pub kind: Kind,
     /// One line for a person.
@@ -73,6 +81,7 @@ pub struct Trouble {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// Sent again it would be refused again.
@@ -97,6 +106,7 @@ impl Trouble {
 
 /// The answer to a batch. `stored` records are durable when it is sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Answer {
     pub stored: u64,
     /// Of `seqs`; null when nothing was stored.
@@ -109,6 +119,7 @@ pub struct Answer {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Refused {
     /// 1 is the line after the header.
     pub line: usize,

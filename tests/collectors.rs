@@ -85,6 +85,7 @@ fn build(spec: &CollectorSpec, case: &Case) -> Option<Box<dyn Collector>> {
 
 fn figures() -> AgentFigures {
     AgentFigures {
+        stage: 0,
         connected: true,
         outbox_depth: 42,
         outbox_bytes: 1 << 20,

@@ -161,6 +161,44 @@ fn a_hung_mount_hinders_neither_other_collectors_nor_the_stop() {
     bench.answer();
 }
 
+/// Lines of the operator's that are behind a mount which hangs: what is in force goes on, and their change is noticed later.
+#[test]
+fn a_configuration_whose_mount_hangs_holds_no_run_up() {
+    let mut bench = Bench::new("deaf");
+    let lines = bench.mountpoint().join("below/user.cron");
+    let write = |bench: &Bench, line: &str| {
+        let script = format!("echo '{line}' > {}", lines.display());
+        assert!(bench.inside("sh").arg("-c").arg(script).status().expect("nsenter").success());
+    };
+    write(&bench, "# nothing yet");
+    let file = bench.dir.path().join("holdover.toml");
+    let config = read_lossy(&file) + &format!("\n[scripts]\nuser_lines = {lines:?}\n");
+    std::fs::write(&file, config.replace("name = \"filesystems\"", "name = \"filesystems\"\nenabled = false"))
+        .expect("own");
+    let mut agent = bench.agent();
+    bench.wait_for("a record", |r| r.name == "system.cpu" && !r.fields.is_empty());
+
+    bench.hang();
+    let log = bench.log();
+    let mut seen = Vec::new();
+    wait_until("the files that do not answer to be told", PATIENCE, || {
+        agent.assert_running();
+        seen.extend(bench.news());
+        read_lossy(&log).contains("files have not answered for 30 s")
+    });
+    let cpu = seen.iter().filter(|r| r.name == "system.cpu").count();
+    assert!(cpu >= 25, "{cpu} runs in at least 30 s");
+    assert_eq!(seen.iter().find(|r| r.name == "holdover.collector.missed"), None, "a run did not happen");
+
+    bench.answer();
+    write(&bench, "[* * * * * ?] /bin/echo n=1");
+    wait_until("the change to be noticed", PATIENCE, || {
+        agent.assert_running();
+        read_lossy(&log).contains("the configuration is in force")
+    });
+    assert!(agent.terminate(Duration::from_secs(10)).success());
+}
+
 #[test]
 fn a_mount_that_answers_again_or_is_gone_is_told_so() {
     let mut bench = Bench::new("holding");

@@ -8,6 +8,7 @@ mod collectors;
 mod demo;
 mod events;
 mod hung_mount;
+mod limits;
 mod migration;
 mod put;
 mod reload;

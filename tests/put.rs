@@ -139,6 +139,14 @@ fn what_is_refused_is_told_by_its_line_and_the_rest_is_stored() {
         assert_eq!(code(&agent.output_with(&bad, b"a n=1i\n")), Some(2), "{bad:?}");
     }
     assert!(stored(&agent, "a").is_empty());
+    let put = agent.status()["put"].clone();
+    assert_eq!((put["stored"].as_u64(), put["failed"]["invalid"].as_u64()), (Some(2), Some(1)), "{put}");
+    assert!(
+        put["refused"].as_u64() >= Some(2) && put["last_error"].as_str().is_some_and(|e| e.contains("tick")),
+        "{put}"
+    );
+    let table = self::said(&agent.output(&["status"]));
+    assert!(table.contains("\nput         2 records stored, in "), "{table}");
     let none = agent.output_with(PUT, b"");
     assert_eq!((code(&none), &*none.stdout), (Some(0), &b"no record stored\n"[..]));
     agent.down();

@@ -7,7 +7,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use holdover::wire::{HubTopics, TopicScheme, schemas};
+use holdover::wire::{HubTopics, TopicScheme};
+use holdover::{put, wire};
+
+/// What is sent, and what is said over the socket for applications.
+fn schemas() -> Vec<(&'static str, serde_json::Value)> {
+    wire::schemas().into_iter().chain(put::schemas()).collect()
+}
 
 pub fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas")
@@ -48,6 +54,7 @@ fn asyncapi_document_and_vectors_are_valid() {
     let described: BTreeSet<String> = serde_json::from_value(report["addresses"].clone()).unwrap();
     assert_eq!(described, addresses(), "the channels of asyncapi.yaml are the topics that the code builds");
     assert!(report["vectors"].as_u64() >= Some(20), "{report}");
+    assert_eq!(report["examples"].as_u64(), Some(put::schemas().len() as u64), "one of each: {report}");
 }
 
 /// The addresses that the code builds, with parameters in the place of names.

@@ -4,6 +4,8 @@
 //! does a script that the agent's stop cuts short. Nothing here knows the outbox or the network.
 
 mod absent;
+mod account;
+mod untold;
 
 use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,11 +16,13 @@ use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::clock::{self, Now};
 use crate::collect::{self, AgentFigures, Collector, CollectorSpec, Context, HostRoot, exec};
-use crate::events::{Events, Rule};
-use crate::record::{ClockContext, ErrorKind, Point, Run, RunError, Value};
-use crate::schedule::{Job, MissReason, Missed, Scheduler};
+use crate::events::{Events, Rule, Step};
+use crate::record::{ClockContext, ErrorKind, Point, Run, RunError};
+use crate::schedule::{Job, MissReason, Missed, Scheduler, Share};
 use absent::Absent;
 pub use absent::absence;
+pub use account::Account;
+use untold::Untold;
 
 /// What one configured collector is.
 pub enum Source {
@@ -29,33 +33,6 @@ pub enum Source {
 /// The collectors of a running agent from now on; `None` for one that goes on as it is.
 pub type Plan = Vec<(Arc<str>, Option<Source>)>;
 
-/// One collector's account, for `status`: runs that were due + `commanded` = `runs` + `missed` + those still going.
-#[derive(Clone, Debug, Default)]
-pub struct Account {
-    /// Runs that ended, well or not.
-    pub runs: u64,
-    /// Of them, those with an err record.
-    pub failed: u64,
-    /// Of them, those that had nothing to record: a script that ended well and printed nothing, a built-in collector
-    /// whose source is still missing.
-    pub silent: u64,
-    pub missed: u64,
-    /// Runs that a hub asked for.
-    pub commanded: u64,
-    pub last_ms: Option<i64>,
-    pub last_error: Option<String>,
-}
-
-impl Account {
-    fn add(&mut self, other: &Self) {
-        self.runs += other.runs;
-        self.failed += other.failed;
-        self.silent += other.silent;
-        self.missed += other.missed;
-        self.commanded += other.commanded;
-    }
-}
-
 /// All collectors with their schedule. Index = the scheduler's job id.
 pub struct Collecting {
     scheduler: Scheduler,
@@ -65,8 +42,7 @@ pub struct Collecting {
     retired: Account,
     absent: Vec<Absent>,
     events: Events,
-    /// Runs missed because of a blackout that are counted and not yet recorded: one record a window, not one a run.
-    dark: Vec<u64>,
+    untold: Vec<Untold>,
     root: HostRoot,
     host: Arc<str>,
     boot: Arc<str>,
@@ -118,10 +94,24 @@ impl Collecting {
     ) -> Self {
         let (accounts, retired) = (vec![Account::default(); sources.len()], Account::default());
         let absent = sources.iter().map(|_| Absent::default()).collect();
-        let dark = vec![0; sources.len()];
+        let untold = vec![Untold::default(); sources.len()];
         let synced = Synced { value: false, next: Duration::ZERO };
         let (scripts, running, events) = (JoinSet::new(), HashMap::new(), Events::new(Vec::new()));
-        Self { scheduler, sources, accounts, retired, absent, events, dark, root, host, boot, synced, scripts, running }
+        Self {
+            scheduler,
+            sources,
+            accounts,
+            retired,
+            absent,
+            events,
+            untold,
+            root,
+            host,
+            boot,
+            synced,
+            scripts,
+            running,
+        }
     }
 
     /// What runs are to be told of from now on.
@@ -148,17 +138,43 @@ impl Collecting {
         let polled = self.scheduler.poll(*now);
         let mut runs = Vec::new();
         for missed in &polled.missed {
-            self.accounts[missed.job].missed += missed.count;
-            match missed.reason {
-                MissReason::Blackout => self.dark[missed.job] += missed.count,
-                _ => runs.push(self.missed(missed, now)),
+            let account = &mut self.accounts[missed.job];
+            account.missed += missed.count;
+            account.shed += if missed.reason == MissReason::Shed { missed.count } else { 0 };
+            if !self.untold[missed.job].add(missed.reason, missed.count, now.mono) {
+                runs.push(self.missed(missed, now));
+            }
+        }
+        for job in 0..self.untold.len() {
+            for reason in self.untold[job].ripe(now.mono) {
+                runs.extend(self.told(job, reason, now));
             }
         }
         for due in polled.due {
-            runs.extend(self.dark_is_over(due.job, now));
+            runs.extend(self.told(due.job, MissReason::Blackout, now));
             runs.extend(self.start(due.job, now, figures));
         }
         runs
+    }
+
+    /// From now on so much of what is due is done; `off` names collectors of which nothing is. Returns what is to be
+    /// recorded of the time before. The agent's own collector always runs: it tells how this goes on.
+    pub fn shed(&mut self, share: Share, off: &[String], now: &Now) -> Vec<Run> {
+        for (job, (name, source)) in self.sources.iter().enumerate() {
+            let own = matches!(source, Source::Builtin { spec, .. } if spec.name == collect::OWN);
+            let off = off.iter().any(|off| **off == **name);
+            self.scheduler.set_share(
+                job,
+                if own {
+                    Share::All
+                } else if off {
+                    Share::None
+                } else {
+                    share
+                },
+            );
+        }
+        self.all_told(&[MissReason::Shed], now)
     }
 
     /// Runs one collector now, beside its schedule; a script's records come when it ends.
@@ -200,15 +216,16 @@ impl Collecting {
         while let Some(finished) = self.scripts.try_join_next_with_id() {
             runs.extend(self.complete(finished, now));
         }
-        for job in 0..self.sources.len() {
-            runs.extend(self.dark_is_over(job, now));
-        }
+        runs.extend(self.all_told(&[MissReason::Blackout, MissReason::Shed], now));
         // Dropping a run kills its process group.
         self.scripts.abort_all();
         for (_, running) in std::mem::take(&mut self.running) {
             let message = "killed: the agent was stopped while it ran".to_owned();
             let point = err_point(&running.collector, &running.started, RunError::new(ErrorKind::Signal, message));
-            runs.extend(self.ended(running, vec![point], now));
+            // What the agent ends has not failed: nobody is to be told of it as an event.
+            let points = vec![point];
+            self.book(&running.collector, &points, now);
+            runs.push(Run { collector: running.collector, context: running.context, points });
         }
         runs
     }
@@ -217,7 +234,7 @@ impl Collecting {
     /// that run go on and are recorded, also those of collectors that are no more.
     pub fn replace(&mut self, jobs: Vec<Job>, plan: Plan, now: &Now) -> Vec<Run> {
         // What the former windows have cost is told.
-        let runs = (0..self.sources.len()).filter_map(|job| self.dark_is_over(job, now)).collect();
+        let runs = self.all_told(&[MissReason::Blackout, MissReason::Shed], now);
         self.scheduler.replace(jobs, *now);
         let names = std::mem::take(&mut self.sources).into_iter();
         let states = std::mem::take(&mut self.accounts).into_iter().zip(std::mem::take(&mut self.absent));
@@ -239,7 +256,7 @@ impl Collecting {
         for (_, account, _) in old.into_values() {
             self.retired.add(&account);
         }
-        self.dark = vec![0; self.sources.len()];
+        self.untold = vec![Untold::default(); self.sources.len()];
         runs
     }
 
@@ -251,6 +268,12 @@ impl Collecting {
         over.into_iter()
             .map(|(collector, point)| Run { collector, context: context.clone(), points: vec![point] })
             .collect()
+    }
+
+    /// The agent does less from now on, or more again.
+    pub fn stepped(&mut self, step: Step, now: &Now) -> Run {
+        let (collector, context) = (step.collector.clone(), self.context(now));
+        Run { collector, context, points: vec![self.events.stepped(step, now)] }
     }
 
     /// All runs so far, those of collectors that are no more included.
@@ -303,9 +326,16 @@ impl Collecting {
         self.running.insert(task.id(), running);
     }
 
-    /// Books a run that ended, and makes it one for the outbox.
+    /// Makes a run that ended one for the outbox.
     fn record(&mut self, collector: Arc<str>, mut points: Vec<Point>, context: ClockContext, now: &Now) -> Option<Run> {
-        let job = self.job(&collector);
+        let job = self.book(&collector, &points, now);
+        self.tell(&collector, &mut points, job, now);
+        (!points.is_empty()).then_some(Run { collector, context, points })
+    }
+
+    /// Counts a run that ended. Returns the collector's place, if it is still one.
+    fn book(&mut self, collector: &str, points: &[Point], now: &Now) -> Option<usize> {
+        let job = self.job(collector);
         let account = job.map_or(&mut self.retired, |job| &mut self.accounts[job]);
         account.runs += 1;
         account.silent += u64::from(points.is_empty());
@@ -315,8 +345,7 @@ impl Collecting {
         if !(points.is_empty() && job.is_some_and(|job| self.absent[job].is_said())) {
             account.last_error = error;
         }
-        self.tell(&collector, &mut points, job, now);
-        (!points.is_empty()).then_some(Run { collector, context, points })
+        job
     }
 
     /// What a run changes goes with its points, into the same commit. One of a collector that is no more, and one that only
@@ -333,29 +362,27 @@ impl Collecting {
         ClockContext { boot: self.boot.clone(), synced: self.synced.get(now) }
     }
 
-    /// The record of what a blackout has cost so far.
-    fn dark_is_over(&mut self, job: usize, now: &Now) -> Option<Run> {
-        let count = std::mem::take(&mut self.dark[job]);
+    /// The record of what was missed for this reason and not told so far.
+    fn told(&mut self, job: usize, reason: MissReason, now: &Now) -> Option<Run> {
+        let count = self.untold[job].take(reason)?;
         let collector = self.sources[job].0.clone();
-        (count > 0).then(|| self.missed(&Missed { job, collector, count, reason: MissReason::Blackout }, now))
+        Some(self.missed(&Missed { job, collector, count, reason }, now))
+    }
+
+    fn all_told(&mut self, reasons: &[MissReason], now: &Now) -> Vec<Run> {
+        let jobs = 0..self.sources.len();
+        jobs.flat_map(|job| reasons.iter().map(move |reason| (job, *reason)))
+            .filter_map(|(job, reason)| self.told(job, reason, now))
+            .collect()
     }
 
     /// Runs that were due and did not happen are data too: `runs_due = runs_recorded + missed[reason]`.
     fn missed(&mut self, missed: &Missed, now: &Now) -> Run {
-        let message =
-            format!("{} due run(s) of {} did not happen: {}", missed.count, missed.collector, missed.reason.as_str());
-        let point = Point {
-            ts: now.wall_ms,
-            mono: now.boot_ms(),
-            name: "holdover.collector.missed".into(),
-            tags: BTreeMap::from([
-                ("collector".into(), missed.collector.to_string().into()),
-                ("reason".into(), missed.reason.as_str().into()),
-            ]),
-            fields: BTreeMap::from([("count".into(), Value::uint(missed.count))]),
-            error: Some(RunError::new(ErrorKind::Skipped, message)),
-        };
-        Run { collector: missed.collector.clone(), context: self.context(now), points: vec![point] }
+        Run {
+            collector: missed.collector.clone(),
+            context: self.context(now),
+            points: vec![untold::point(missed, now)],
+        }
     }
 }
 

@@ -6,9 +6,8 @@
 
 use std::time::Duration;
 
-use tokio::task::{JoinError, JoinHandle};
-
 use super::relay::{self, Passed};
+use crate::aside::{self, Aside, Lost};
 use crate::clock::{self, Now};
 use crate::config::Secret;
 use crate::outbox::writer::Handle;
@@ -53,7 +52,7 @@ pub enum Happening {
 }
 
 /// The settings of one connection attempt, or why there are none.
-type Prepared = Result<Result<Attempt, String>, JoinError>;
+type Prepared = Result<Result<Attempt, String>, Lost>;
 
 pub struct Attempt {
     options: ConnectOptions,
@@ -62,7 +61,7 @@ pub struct Attempt {
 
 /// Certificates being read.
 struct Preparing {
-    task: JoinHandle<Result<Attempt, String>>,
+    task: Aside<Result<Attempt, String>>,
     /// The attempt was given up meanwhile.
     abandoned: bool,
 }
@@ -268,7 +267,7 @@ impl Delivery {
             return self.not_connected("the certificate files cannot be read: their disk does not answer".into(), now);
         }
         let (broker, will) = (self.broker.clone(), will.clone());
-        let task = tokio::task::spawn_blocking(move || broker.attempt(url, &will));
+        let task = aside::run("certificates", move || broker.attempt(url, &will));
         self.preparing = Some(Preparing { task, abandoned: false });
     }
 

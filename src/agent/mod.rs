@@ -11,8 +11,8 @@ mod put;
 pub mod relay;
 mod reload;
 mod report;
-mod service;
 mod setup;
+mod shedding;
 mod witness;
 
 use std::path::PathBuf;
@@ -25,6 +25,7 @@ use crate::collect::{HostRoot, exec};
 use crate::config::Config;
 use crate::events::Events;
 use crate::outbox::writer::{Event, Handle, Returned};
+use crate::platform::service::{ServiceManager, Signals};
 use crate::record::Run;
 use crate::uplink::Input;
 use crate::wire::encode_payload;
@@ -34,14 +35,14 @@ pub use collecting::{Source, absence, run_builtin};
 use delivery::Delivery;
 use ipc::StatusSocket;
 pub use ipc::ask;
-pub use reload::{Load, Loaded};
+pub use reload::{Load, Loaded, Refused};
 use reload::{Reading, Reload};
 use report::Report;
-use service::{ServiceManager, Signals};
 pub use setup::{
     ChangeError, Identity, StartError, change_outbox, forget_hub, identify, script_groups, source, sources, start,
     tls_files,
 };
+use shedding::Shedding;
 pub use witness::VARIABLE as WITNESS_VARIABLE;
 
 /// At a stop, how long the last commit may take to be published too; at most a quarter of the stop's time.
@@ -61,6 +62,7 @@ pub struct Agent {
     service: ServiceManager,
     alarm: Alarm,
     report: Report,
+    shedding: Shedding,
     stop_timeout: Duration,
     /// What is in force.
     config: Config,
@@ -101,7 +103,9 @@ impl Agent {
         loop {
             let now = clock::now();
             self.collect(now);
+            self.mind_limits(now);
             self.reload.look(now);
+            self.report.silent_configuration(self.reload.overdue(now));
             self.deliver(now).await;
             if self.run_commanded(now) {
                 continue;
@@ -127,6 +131,28 @@ impl Agent {
         for run in self.collecting.poll(&now, &figures) {
             self.record(run);
         }
+    }
+
+    /// Beyond its own limits the agent does less, by stages, and says so.
+    fn mind_limits(&mut self, now: Now) {
+        let Some(change) = self.shedding.look(&self.root, now) else { return };
+        let step = match change {
+            Some(change) => Some(shedding::step(&change, &self.shedding.measures())),
+            None => shedding::anew(self.shedding.stage()).filter(|_| self.collecting.events().owes_a_step()),
+        };
+        if let Some(step) = step {
+            match step.up {
+                true => tracing::warn!("{}", step.message),
+                false => tracing::info!("{}", step.message),
+            }
+            self.delivery.handle(Input::Ease(step.stage > 0), now);
+            let told = self.collecting.shed(self.shedding.share(), self.shedding.off(), &now);
+            told.into_iter().for_each(|run| self.record(run));
+            self.report.stepped(&step);
+            let run = self.collecting.stepped(step, &now);
+            self.record(run);
+        }
+        self.report.limits(&self.shedding);
     }
 
     fn record(&mut self, run: Run) {
@@ -195,7 +221,8 @@ impl Agent {
     async fn wait(&mut self, signals: &mut Signals) -> Woken {
         let now = clock::now();
         let reload = Some(self.reload.next_wake());
-        let wakes = [self.collecting.next_wake(), self.delivery.next_wake(), self.service.next_wake(), reload];
+        let limits = Some(self.shedding.next_wake());
+        let wakes = [self.collecting.next_wake(), self.delivery.next_wake(), self.service.next_wake(), reload, limits];
         let wake = wakes.into_iter().flatten().min().unwrap_or(now.mono + Duration::from_secs(60));
         self.outbox.commit(self.collecting.next_run());
         tokio::select! {
@@ -214,7 +241,8 @@ impl Agent {
                 Woken::Again
             }
             peer = accept(self.socket.as_ref()) => {
-                ipc::answer(peer, self.report.document(&self.delivery, &self.collecting, clock::now()));
+                let put = self.door.as_ref().map(put::Door::tally);
+                ipc::answer(peer, self.report.document(&self.delivery, &self.collecting, put, clock::now()));
                 Woken::Again
             }
             request = next_put(self.door.as_mut()) => {
@@ -235,7 +263,7 @@ impl Agent {
         self.reload.watch(&reading, now);
         match reading {
             Ok(loaded) => self.reconfigure(&loaded, now),
-            Err(rejected) => self.report.refused_configuration(&rejected.to_string()),
+            Err(refused) => self.report.refused_configuration(&refused.why.to_string()),
         }
     }
 
@@ -250,6 +278,11 @@ impl Agent {
         for run in self.collecting.replace(setup::jobs(&config, &self.identity.host.id), plan, &now) {
             self.record(run);
         }
+        self.shedding.configure(&config.agent.limits);
+        for run in self.collecting.shed(self.shedding.share(), self.shedding.off(), &now) {
+            self.record(run);
+        }
+        self.report.limits(&self.shedding);
         for run in self.collecting.replace_alarms(config.alarms.clone(), &now) {
             self.record(run);
         }

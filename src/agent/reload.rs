@@ -2,20 +2,20 @@
 //! whole, and only then put in place of the former one. One that is refused changes nothing.
 //!
 //! What is collected and when can change at run time. Who the host is, its broker, its outbox and its log cannot: which of
-//! them wait for a restart is said. It is read and checked on another thread; here its
-//! files are only looked at, every 5 s.
+//! them wait for a restart is said. Its files are looked at every 5 s, and read, on another thread: where they are may hang.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::{JoinError, JoinHandle};
-
+use crate::aside::{self, Aside, Lost};
 use crate::clock::Now;
 use crate::config::{self, Checked, Config, Rejected, Setting, Watch};
 
 /// How often the files are looked at. A change is acted on when two looks have seen the same: nobody writes any more.
 const LOOK: Duration = Duration::from_secs(5);
+/// Files that have not answered for this long are told of.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A configuration that was read and is good.
 pub struct Loaded {
@@ -26,11 +26,42 @@ pub struct Loaded {
     pub fingerprint: u64,
 }
 
+impl Loaded {
+    /// By `read`, twice: the first time tells the files, and what is changed after they were looked at is noticed later.
+    pub fn read(
+        read: impl Fn() -> Result<Checked, Rejected>,
+        hash: impl Fn(&Checked) -> String,
+    ) -> Result<Self, Refused> {
+        let fingerprint = match read() {
+            Ok(checked) => checked.watch.fingerprint(),
+            Err(why) => why.watch.fingerprint(),
+        };
+        match read() {
+            Ok(checked) => Ok(Self { hash: hash(&checked), checked, fingerprint }),
+            Err(why) => Err(Refused { why, fingerprint }),
+        }
+    }
+}
+
+/// One that was read and cannot be used.
+pub struct Refused {
+    pub why: Rejected,
+    /// Of its files, taken before they were read: a correction since is a change.
+    pub fingerprint: u64,
+}
+
 /// Reads it; called again and again, on any thread.
-pub type Load = Arc<dyn Fn() -> Result<Loaded, Rejected> + Send + Sync>;
+pub type Load = Arc<dyn Fn() -> Result<Loaded, Refused> + Send + Sync>;
 
 /// What became of a reading.
-pub type Reading = Result<Result<Loaded, Rejected>, JoinError>;
+pub type Reading = Result<Result<Loaded, Refused>, Lost>;
+
+/// What another thread is at; there is one at a time.
+enum Task {
+    /// The fingerprint of the files.
+    Look(Aside<u64>),
+    Read(Aside<Result<Loaded, Refused>>),
+}
 
 pub struct Reload {
     load: Load,
@@ -42,30 +73,94 @@ pub struct Reload {
     /// Of files that have changed since, seen once.
     changing: Option<u64>,
     next_look: Duration,
-    task: Option<JoinHandle<Result<Loaded, Rejected>>>,
-    /// Asked again while a reading was under way.
-    again: bool,
+    task: Option<Task>,
+    /// A reading was asked for that could not be begun.
+    wanted: bool,
+    /// Since when the files owe an answer (monotonic).
+    waiting: Option<Duration>,
 }
 
 impl Reload {
     pub fn new(started: Checked, fingerprint: u64, load: Load, now: Now) -> Self {
         let watch = started.watch.clone();
         let next_look = now.mono + LOOK;
-        Self { load, started, watch, seen: fingerprint, changing: None, next_look, task: None, again: false }
+        Self {
+            load,
+            started,
+            watch,
+            seen: fingerprint,
+            changing: None,
+            next_look,
+            task: None,
+            wanted: false,
+            waiting: None,
+        }
     }
 
     pub fn next_wake(&self) -> Duration {
         self.next_look
     }
 
-    /// Looks at the files when it is time.
+    /// Begins a look at the files when it is time.
     pub fn look(&mut self, now: Now) {
-        if now.mono < self.next_look || self.task.is_some() {
+        if now.mono < self.next_look {
             return;
         }
         self.next_look = now.mono + LOOK;
-        let fingerprint = self.watch.fingerprint();
-        if fingerprint == self.seen {
+        self.waiting.get_or_insert(now.mono);
+        if self.task.is_none() && std::mem::take(&mut self.wanted) {
+            self.read();
+        } else if self.task.is_none() {
+            let watch = self.watch.clone();
+            self.task = Some(Task::Look(aside::run("config-look", move || watch.fingerprint())));
+        }
+    }
+
+    /// Why no change would be noticed now.
+    pub fn overdue(&self, now: Now) -> Option<String> {
+        let since = self.waiting.filter(|since| now.mono.saturating_sub(*since) >= PATIENCE);
+        since.map(|_| {
+            let what = "the configuration's files have not answered for 30 s: what is in force goes on, a change of them is \
+                        not noticed; is their disk, or their server, away?";
+            what.to_owned()
+        })
+    }
+
+    /// Reads everything anew, as soon as what is under way has ended.
+    pub fn read(&mut self) {
+        self.wanted = self.task.is_some();
+        if self.task.is_none() {
+            let load = Arc::clone(&self.load);
+            self.task = Some(Task::Read(aside::run("config-read", move || load())));
+        }
+    }
+
+    /// The end of a reading; waits for ever when there is none. Cancel-safe.
+    pub async fn done(&mut self) -> Reading {
+        loop {
+            match &mut self.task {
+                None => return std::future::pending().await,
+                Some(Task::Look(look)) => {
+                    let seen = look.await;
+                    self.looked(seen);
+                }
+                Some(Task::Read(reading)) => {
+                    let reading = reading.await;
+                    self.has_read(&reading);
+                    return reading;
+                }
+            }
+        }
+    }
+
+    fn looked(&mut self, seen: Result<u64, Lost>) {
+        self.task = None;
+        // One that was lost is made up for by the next.
+        let Ok(fingerprint) = seen else { return };
+        self.waiting = None;
+        if std::mem::take(&mut self.wanted) {
+            self.read();
+        } else if fingerprint == self.seen {
             self.changing = None;
         } else if self.changing.replace(fingerprint) == Some(fingerprint) {
             tracing::info!("the configuration's files have changed; reading them");
@@ -73,31 +168,25 @@ impl Reload {
         }
     }
 
-    /// Reads everything anew, now.
-    pub fn read(&mut self) {
-        self.again = self.task.is_some();
-        if self.task.is_none() {
-            let load = Arc::clone(&self.load);
-            self.task = Some(tokio::task::spawn_blocking(move || load()));
-        }
-    }
-
-    /// The end of a reading; waits for ever when there is none. Cancel-safe.
-    pub async fn done(&mut self) -> Reading {
-        let Some(task) = &mut self.task else { return std::future::pending().await };
-        let done = task.await;
+    fn has_read(&mut self, reading: &Reading) {
         self.task = None;
-        if std::mem::take(&mut self.again) {
-            self.read();
+        match reading {
+            // Told, and tried again with the next look.
+            Err(Lost::NoThread(_)) => self.wanted = true,
+            Err(Lost::Panicked) | Ok(_) => {
+                self.waiting = None;
+                if std::mem::take(&mut self.wanted) {
+                    self.read();
+                }
+            }
         }
-        done
     }
 
     /// From now on these files are watched.
-    pub fn watch(&mut self, reading: &Result<Loaded, Rejected>, now: Now) {
+    pub fn watch(&mut self, reading: &Result<Loaded, Refused>, now: Now) {
         (self.watch, self.seen) = match reading {
             Ok(loaded) => (loaded.checked.watch.clone(), loaded.fingerprint),
-            Err(rejected) => (rejected.watch.clone(), rejected.watch.fingerprint()),
+            Err(refused) => ((*refused.why.watch).clone(), refused.fingerprint),
         };
         self.changing = None;
         self.next_look = now.mono + LOOK;
@@ -138,3 +227,6 @@ fn fixed(settings: &[Setting]) -> BTreeMap<&str, &str> {
     };
     settings.iter().filter(changes).map(|setting| (setting.path.as_str(), setting.shown.as_str())).collect()
 }
+
+#[cfg(test)]
+mod tests;

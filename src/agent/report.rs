@@ -9,9 +9,12 @@ use serde::Serialize;
 
 use super::collecting::{Account, Collecting};
 use super::delivery::Delivery;
+use super::put::Tally;
+use super::shedding::{self, Shedding};
 use crate::clock::Now;
 use crate::collect::AgentFigures;
 use crate::config::Checked;
+use crate::events::Step;
 use crate::outbox::Stats;
 use crate::outbox::writer::Event;
 use crate::record::Run;
@@ -34,7 +37,10 @@ struct Document<'a> {
     connection: ConnectionView<'a>,
     outbox: OutboxView<'a>,
     config: &'a ConfigView,
+    limits: &'a shedding::View,
     collectors: Vec<CollectorView<'a>>,
+    /// Null without a socket for applications.
+    put: Option<Tally>,
 }
 
 #[derive(Debug, Serialize)]
@@ -78,6 +84,8 @@ struct CollectorView<'a> {
     failed: u64,
     silent: u64,
     missed: u64,
+    /// Of the missed, those left out to stay within the agent's own limits.
+    shed: u64,
     commanded: u64,
     last_ms: Option<i64>,
     last_error: Option<&'a str>,
@@ -90,6 +98,7 @@ pub struct Report {
     stats: Stats,
     recorded: u64,
     config: ConfigView,
+    limits: shedding::View,
     /// By the part that reports it; one line each.
     problems: BTreeMap<&'static str, String>,
     problems_changed: bool,
@@ -105,6 +114,7 @@ impl Report {
             stats,
             recorded: 0,
             config: ConfigView::default(),
+            limits: shedding::View::default(),
             problems: BTreeMap::new(),
             problems_changed: false,
             said: BTreeMap::new(),
@@ -124,6 +134,17 @@ impl Report {
     pub fn events(&mut self, crowded: bool) {
         let line = "more values are beyond the limits of alarms than can be followed: some alarms are not raised";
         self.problem("events", crowded.then(|| line.to_owned()));
+    }
+
+    /// How the agent stands to its own limits.
+    pub fn limits(&mut self, shedding: &Shedding) {
+        self.limits = shedding.view();
+        self.problem("limits unwatched", shedding.unwatched());
+    }
+
+    /// The agent does less to stay within them, or more again.
+    pub fn stepped(&mut self, step: &Step) {
+        self.problem("limits", (step.stage > 0).then(|| step.message.clone()));
     }
 
     /// What keeps the host id from being stored.
@@ -165,6 +186,15 @@ impl Report {
         let line = one_line(why);
         self.problem("configuration", Some(format!("refused, the former one stays in force: {line}")));
         self.config.refused = Some(line);
+    }
+
+    /// Why a change of the configuration is not noticed.
+    pub fn silent_configuration(&mut self, problem: Option<String>) {
+        const PART: &str = "configuration files";
+        if let Some(line) = problem.as_ref().filter(|_| !self.problems.contains_key(PART)) {
+            tracing::warn!("{line}");
+        }
+        self.problem(PART, problem);
     }
 
     /// Whether runs wait in memory because they cannot be stored, as far as the writer has told.
@@ -244,6 +274,7 @@ impl Report {
         let traffic = delivery.traffic();
         let Account { runs, failed: runs_failed, missed: runs_skipped, .. } = collecting.total();
         AgentFigures {
+            stage: self.limits.stage,
             connected: delivery.uplink().is_connected(),
             outbox_depth: delivery.uplink().backlog(),
             outbox_bytes: self.stats.disk_bytes,
@@ -263,7 +294,7 @@ impl Report {
     }
 
     /// One JSON document, see [`Document`].
-    pub fn document(&self, delivery: &Delivery, collecting: &Collecting, now: Now) -> String {
+    pub fn document(&self, delivery: &Delivery, collecting: &Collecting, put: Option<Tally>, now: Now) -> String {
         let traffic = delivery.traffic();
         let document = Document {
             pid: std::process::id(),
@@ -280,6 +311,7 @@ impl Report {
             },
             outbox: OutboxView { dir: &self.outbox_dir, stats: &self.stats },
             config: &self.config,
+            limits: &self.limits,
             collectors: collecting
                 .accounts()
                 .map(|(name, a)| CollectorView {
@@ -288,11 +320,13 @@ impl Report {
                     failed: a.failed,
                     silent: a.silent,
                     missed: a.missed,
+                    shed: a.shed,
                     commanded: a.commanded,
                     last_ms: a.last_ms,
                     last_error: a.last_error.as_deref(),
                 })
                 .collect(),
+            put,
         };
         serde_json::to_string(&document).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
     }

@@ -14,7 +14,7 @@ use super::put::Door;
 use super::relay;
 use super::reload::{Load, Loaded, Reload};
 use super::report::Report;
-use super::service::ServiceManager;
+use super::shedding::Shedding;
 use super::witness::{self, Witness};
 use crate::clock::{self, Now};
 use crate::collect::{self, HostRoot, exec};
@@ -22,6 +22,7 @@ use crate::config::{self, Config, What};
 use crate::events::Events;
 use crate::host::{self, HostId, Source as IdSource};
 use crate::outbox::{self, FileDisk, HostIdError, writer};
+use crate::platform::service::ServiceManager;
 use crate::schedule::{self, Job, Scheduler};
 use crate::uplink::backoff::Reconnect;
 use crate::uplink::transport::tls::{self, IdentityFiles, Roots, TlsFiles};
@@ -119,6 +120,8 @@ pub fn start(loaded: Loaded, load: Load, root: HostRoot, rng_seed: u64) -> Resul
     report.host_id(keep_host_id(&config.outbox.dir, &identity.host));
     let mut watch = Events::new(config.alarms.clone());
     watch.remember(found.notes.get(Events::NOTE).map(String::as_str));
+    let shedding = Shedding::new(&config.agent.limits, &root, now);
+    report.limits(&shedding);
     let (outbox, events) = opening.spawn(config.outbox.commit_window, witness).map_err(StartError::Thread)?;
     Ok(Agent {
         collecting: Collecting::new(
@@ -137,6 +140,7 @@ pub fn start(loaded: Loaded, load: Load, root: HostRoot, rng_seed: u64) -> Resul
         service: ServiceManager::new(now.mono),
         alarm: Alarm::new(),
         report,
+        shedding,
         stop_timeout: config.agent.stop_timeout,
         config: config.clone(),
         reload: Reload::new(loaded.checked, loaded.fingerprint, load, now),

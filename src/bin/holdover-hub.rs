@@ -194,11 +194,16 @@ mod demo {
 
     /// The agent, which is asked to stop when whoever started it has gone, however it went.
     pub fn agent(config: PathBuf) -> ExitCode {
-        std::thread::spawn(|| {
+        let watch = std::thread::Builder::new().name("parent".to_owned()).spawn(|| {
             let mut byte = [0];
             while io::stdin().read(&mut byte).is_ok_and(|read| read > 0) {}
             rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).ok();
         });
-        holdover::cli::run_agent(config)
+        match watch {
+            Ok(_) => holdover::cli::run_agent(config),
+            Err(error) => {
+                fail(&format!("the agent is not started: no thread to watch its parent: {error}"), EXIT_FAILED)
+            }
+        }
     }
 }

@@ -21,7 +21,7 @@ pub fn run(args: &CheckConfigArgs) -> Result<Exit, Failure> {
         out.flush()?;
         return Ok(Exit::Ok);
     }
-    let checked = load::config(&args.config)?;
+    let checked = load::guarded(&args.config)?;
     let mut warnings: Vec<String> = checked.warnings.iter().map(ToString::to_string).collect();
     warnings.extend(load::check_certificates(&checked)?);
     let identity = agent::identify(&checked.config, &load::root(&checked.config));

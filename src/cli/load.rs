@@ -6,20 +6,26 @@ use std::path::{Path, PathBuf};
 
 use super::args::ConfigArg;
 use super::exit::{Exit, Failure};
-use crate::agent::{self, Loaded};
+use crate::agent::{self, Loaded, Refused};
 use crate::clock;
 use crate::collect::HostRoot;
 use crate::config::{Checked, Config, Rejected, Severity, Sources, Surroundings};
+use crate::platform::files;
 use crate::uplink::transport::tls::{self, VerificationTime};
 
 /// The checked configuration; refusals end the process with exit code 78.
 pub fn config(args: &ConfigArg) -> Result<Checked, Failure> {
-    read(&args.config).map_err(|rejected| Failure::config(rejected.to_string()))
+    read(&args.config, false).map_err(|rejected| Failure::config(rejected.to_string()))
+}
+
+/// The same for what runs programs that it names, or tells what an agent of this user would do.
+pub fn guarded(args: &ConfigArg) -> Result<Checked, Failure> {
+    read(&args.config, is_root()).map_err(|rejected| Failure::config(rejected.to_string()))
 }
 
 /// Where the outbox is, for asking an agent that runs: one goes on when its file is spoilt under it.
 pub fn outbox_dir(args: &ConfigArg) -> Result<(PathBuf, Option<Failure>), Failure> {
-    match read(&args.config) {
+    match read(&args.config, false) {
         Ok(checked) => Ok((checked.config.outbox.dir, None)),
         Err(rejected) => {
             let failure = Failure::config(rejected.to_string());
@@ -32,18 +38,19 @@ pub fn outbox_dir(args: &ConfigArg) -> Result<(PathBuf, Option<Failure>), Failur
 }
 
 /// The same for an agent, which reads it again and again.
-pub fn again(file: &Path) -> Result<Loaded, Rejected> {
-    // Read twice: the first time tells the files, and what is changed after they are looked at is noticed later.
-    let fingerprint = read(file)?.watch.fingerprint();
-    let checked = read(file)?;
-    Ok(Loaded { hash: hash(&checked), checked, fingerprint })
+pub fn again(file: &Path) -> Result<Loaded, Refused> {
+    Loaded::read(|| read(file, is_root()), hash)
 }
 
-fn read(file: &Path) -> Result<Checked, Rejected> {
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+fn read(file: &Path, guarded: bool) -> Result<Checked, Rejected> {
     let env: Vec<(String, String)> = std::env::vars_os()
         .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let around = Surroundings { env: &env, now: clock::now(), file_system_bytes };
+    let around = Surroundings { env: &env, now: clock::now(), file_system_bytes, guarded };
     let sources = Sources { file: Some(file.to_owned()), conf_d: None };
     Config::load(&sources, &around)
 }
@@ -135,6 +142,5 @@ pub fn random_seed() -> u64 {
 /// Total bytes of the file system that holds `path`, or its nearest existing parent.
 fn file_system_bytes(path: &Path) -> Option<u64> {
     let existing = path.ancestors().find(|p| p.exists())?;
-    let stat = rustix::fs::statvfs(existing).ok()?;
-    Some(stat.f_blocks.saturating_mul(stat.f_frsize))
+    files::statvfs(existing).ok().map(|stat| stat.bytes())
 }

@@ -31,7 +31,7 @@ const STORED_FACTOR: f64 = 1.13;
 const VALUE_BYTES: usize = 16 << 10;
 
 pub fn run(args: &OnceArgs) -> Result<Exit, Failure> {
-    let checked = load::config(&args.config)?;
+    let checked = load::guarded(&args.config)?;
     let root = load::root(&checked.config);
     let identity = agent::identify(&checked.config, &root);
     let mut sources = build(&checked.config, agent::script_groups(&checked.config).as_deref())?;

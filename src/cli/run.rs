@@ -13,7 +13,7 @@ use crate::outbox::OpenError;
 
 pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
     let file = args.config.config.clone();
-    let loaded = load::again(&file).map_err(|rejected| Failure::config(rejected.to_string()))?;
+    let loaded = load::again(&file).map_err(|refused| Failure::config(refused.why.to_string()))?;
     let (checked, config) = (&loaded.checked, &loaded.checked.config);
     let level = LevelFilter::from_str(&config.log.level).unwrap_or(LevelFilter::INFO);
     logging::install(level, config.log.format);
@@ -23,7 +23,7 @@ pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        // Names are resolved and certificates read there, each one at a time.
+        // Names are resolved there.
         .max_blocking_threads(4)
         .build()
         .map_err(|error| Failure::failed(format!("the runtime cannot be started: {error}")))?;

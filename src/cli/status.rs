@@ -104,6 +104,10 @@ fn print(out: &mut impl Write, document: &Value) -> io::Result<()> {
         ),
     )?;
     line(out, "losses", losses(status, outbox))?;
+    line(out, "limits", limits(&document["limits"]))?;
+    if document["put"].is_object() {
+        line(out, "put", applications(&document["put"]))?;
+    }
     for problem in status["problems"].as_array().into_iter().flatten() {
         line(out, "problem", text(problem))?;
     }
@@ -126,6 +130,22 @@ fn backlog(status: &Value) -> String {
     text
 }
 
+/// What the agent itself uses, of what it may.
+fn limits(limits: &Value) -> String {
+    let of = |value: Option<String>, limit: Option<String>| match (value, limit) {
+        (None, _) => "unknown".to_owned(),
+        (Some(value), None) => format!("{value}, no limit"),
+        (Some(value), Some(limit)) => format!("{value} of {limit}"),
+    };
+    let limit = |key: &str| limits[key].as_u64().filter(|&limit| limit > 0);
+    let memory = of(limits["memory"].as_u64().map(output::bytes), limit("max_memory").map(output::bytes));
+    let cpu = of(limits["cpu"].as_f64().map(|p| format!("{p} %")), limit("max_cpu").map(|p| format!("{p} %")));
+    match limits["stage"].as_u64() {
+        Some(0) | None => format!("memory {memory}, cpu {cpu}"),
+        Some(stage) => format!("memory {memory}, cpu {cpu}; stage {stage}: less is collected"),
+    }
+}
+
 fn losses(status: &Value, outbox: &Value) -> String {
     let lost = outbox["lost"].as_u64().unwrap_or(0);
     let unsettled = status["losses"].as_array().map_or(0, Vec::len);
@@ -134,6 +154,23 @@ fn losses(status: &Value, outbox: &Value) -> String {
         (lost, 0) => format!("{lost} records, all declared and delivered"),
         (lost, n) => format!("{lost} records; {n} declarations wait for delivery"),
     }
+}
+
+/// What applications handed over.
+fn applications(put: &Value) -> String {
+    let number = |value: &Value| value.as_u64().unwrap_or(0);
+    let mut text = format!("{} records stored, in {} batches", number(&put["stored"]), number(&put["batches"]));
+    match number(&put["refused"]) {
+        0 => {}
+        refused => text.push_str(&format!(", {refused} lines refused")),
+    }
+    for (kind, count) in put["failed"].as_object().into_iter().flatten().filter(|(_, count)| number(count) > 0) {
+        text.push_str(&format!(", {count} batches {kind}"));
+    }
+    if let Some(error) = put["last_error"].as_str() {
+        text.push_str(&format!("; last: {error}"));
+    }
+    text
 }
 
 fn collector(entry: &Value) -> Vec<String> {
@@ -150,4 +187,23 @@ fn collector(entry: &Value) -> Vec<String> {
         last,
         entry["last_error"].as_str().unwrap_or("").to_owned(),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_applications_put_is_told_as_far_as_there_is_something() {
+        let failed = json!({"invalid": 0, "busy": 0, "unwritable": 0, "unknown": 0});
+        let mut put = json!({"batches": 2, "stored": 300, "refused": 0, "failed": failed, "last_error": null});
+        assert_eq!(applications(&put), "300 records stored, in 2 batches");
+        put["refused"] = 3.into();
+        put["failed"]["busy"] = 4.into();
+        put["last_error"] = "no field".into();
+        assert_eq!(
+            applications(&put),
+            "300 records stored, in 2 batches, 3 lines refused, 4 batches busy; last: no field"
+        );
+    }
 }

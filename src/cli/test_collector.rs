@@ -25,7 +25,7 @@ struct Outcome {
 }
 
 pub fn run(args: &TestCollectorArgs) -> Result<Exit, Failure> {
-    let checked = load::config(&args.config)?;
+    let checked = load::guarded(&args.config)?;
     let collector = find(&checked, &args.collector)?;
     let root = load::root(&checked.config);
     let identity = agent::identify(&checked.config, &root);

@@ -1,9 +1,11 @@
 //! The agent itself: what its process uses, and the figures of its outbox and uplink that only it knows.
 
 use super::cpu::TICKS_PER_SECOND;
-use super::processes::{parse_stat, resident};
+use super::processes::{parse_stat, private, resident};
 use super::root::{read_limited, unreadable};
-use super::{AgentFigures, Collector, CollectorSpec, Context, Draft, MetricSpec, ParamError, Params, Points, text};
+use super::{
+    AgentFigures, Collector, CollectorSpec, Context, Draft, HostRoot, MetricSpec, ParamError, Params, Points, text,
+};
 use crate::record::RunError;
 
 pub const SPEC: CollectorSpec = CollectorSpec {
@@ -20,10 +22,13 @@ const NAME: &str = "holdover.agent";
 
 const METRICS: &[MetricSpec] = &[
     MetricSpec::updown(NAME, "memory_usage", "By").is("process.memory.usage", "resident memory of this agent"),
+    MetricSpec::updown(NAME, "memory_private", "By")
+        .ours("memory of this agent that no file backs, swapped out or not: what agent.max_memory limits"),
     MetricSpec::counter(NAME, "cpu_time", "s").is("process.cpu.time", "CPU time of this agent since it started"),
     MetricSpec::updown(NAME, "threads", "{thread}").is("process.thread.count", "threads of this agent"),
     MetricSpec::updown(NAME, "open_files", "{file_descriptor}")
         .is("process.unix.file_descriptor.count", "file descriptors that this agent holds"),
+    MetricSpec::gauge(NAME, "stage", "1").ours("how much load is shed to stay within the limits of [agent]: 0 is none"),
     MetricSpec::gauge(NAME, "connected", "1").ours("whether a connection to a broker stands"),
     MetricSpec::updown(NAME, "outbox_depth", "{record}").ours("records recorded and not settled"),
     MetricSpec::updown(NAME, "outbox_bytes", "By").ours("disk that the outbox occupies"),
@@ -56,11 +61,12 @@ impl Collector for Agent {
         let Some(used) = parse_stat(&stat) else {
             return Err(text::malformed("proc/self/stat", "a line of 22 columns or more", &stat));
         };
-        let memory = read_limited(&ctx.host.own("status")).ok().and_then(|text| resident(&text));
+        let memory = read_limited(&ctx.host.own("status")).ok();
         // The directory being read is one of them.
         let files = std::fs::read_dir(ctx.host.own("fd")).ok().map(|entries| entries.count() as u64);
         draft
-            .uint("memory_usage", memory)
+            .uint("memory_usage", memory.as_deref().and_then(resident))
+            .uint("memory_private", memory.as_deref().and_then(private))
             .float("cpu_time", used.ticks as f64 / TICKS_PER_SECOND)
             .uint("threads", used.threads)
             .uint("open_files", files);
@@ -68,8 +74,15 @@ impl Collector for Agent {
     }
 }
 
+/// Memory of this process that no file backs, in bytes; all that is resident where the kernel does not tell it apart.
+pub fn own_memory(host: &HostRoot) -> Option<u64> {
+    let status = read_limited(&host.own("status")).ok()?;
+    private(&status).or_else(|| resident(&status))
+}
+
 fn figures<'a>(draft: Draft<'a>, f: &AgentFigures) -> Draft<'a> {
     draft
+        .uint("stage", u64::from(f.stage))
         .bool("connected", f.connected)
         .uint("outbox_depth", f.outbox_depth)
         .uint("outbox_bytes", f.outbox_bytes)

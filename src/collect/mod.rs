@@ -25,13 +25,14 @@ mod network;
 mod pressure;
 mod prober;
 mod processes;
-#[cfg(target_os = "linux")]
+#[cfg_attr(not(target_os = "linux"), path = "no_sock_diag.rs")]
 mod sock_diag;
 mod tcp;
 mod temperature;
 mod timekeeping;
 mod vm;
 
+pub use agent::own_memory;
 pub use params::{ParamError, ParamKind, ParamSpec, ParamValue, Params};
 pub use points::{Draft, MAX_POINTS, Points};
 pub use root::{FsStat, HostRoot, ProcFile, StatFs};
@@ -42,6 +43,9 @@ use crate::wire::MetaMetric;
 
 /// Version of the metric table, published in `meta`: raised when a name, unit or meaning changes.
 pub const METRICS_VERSION: u32 = 2;
+
+/// The agent's own collector.
+pub const OWN: &str = agent::SPEC.name;
 
 /// What one run is given.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +59,8 @@ pub struct Context<'a> {
 /// What the agent knows about itself and no file in /proc does. Counters are since the start of the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AgentFigures {
+    /// Of shedding load; 0: none is shed.
+    pub stage: u8,
     /// A connection to a broker stands.
     pub connected: bool,
     /// Records recorded and not settled.

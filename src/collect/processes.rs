@@ -5,7 +5,7 @@
 //! `comm`, which the kernel cuts at 15 bytes; a longer one is compared with the program's file name, too.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::cpu::TICKS_PER_SECOND;
 use super::root::{read_limited, unreadable};
@@ -170,15 +170,15 @@ fn is_named(name: &str, comm: &[u8], dir: &Path) -> bool {
     if name.len() <= COMM || name.ends_with(b"*") && name.len() <= COMM + 1 {
         return text::matches(name, comm);
     }
-    comm == &name[..COMM] && program(dir).is_some_and(|file| text::matches(name, file.as_os_str().as_encoded_bytes()))
+    comm == &name[..COMM] && program(dir).is_some_and(|file| text::matches(name, &file))
 }
 
 /// The file name of the program, from the first word of its command line.
-fn program(dir: &Path) -> Option<PathBuf> {
+fn program(dir: &Path) -> Option<Vec<u8>> {
     let line = read_limited(&dir.join("cmdline")).ok()?;
     let first = line.split(|&b| b == 0).next()?;
     let file = first.rsplit(|&b| b == b'/').next()?;
-    (!file.is_empty()).then(|| PathBuf::from(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(file)))
+    (!file.is_empty()).then(|| file.to_vec())
 }
 
 pub(super) struct Stat {
@@ -202,7 +202,16 @@ pub(super) fn parse_stat(text: &[u8]) -> Option<Stat> {
 
 /// `VmRSS:    9876 kB`, in bytes; kernel threads have none.
 pub(super) fn resident(text: &[u8]) -> Option<u64> {
-    let line = text::lines(text).find(|line| line.starts_with(b"VmRSS:"))?;
+    kilobytes(text, b"VmRSS:")
+}
+
+/// What no file backs, in memory or swapped out, in bytes; kernels before 4.5 do not tell.
+pub(super) fn private(text: &[u8]) -> Option<u64> {
+    kilobytes(text, b"RssAnon:").map(|anonymous| anonymous.saturating_add(kilobytes(text, b"VmSwap:").unwrap_or(0)))
+}
+
+fn kilobytes(text: &[u8], key: &[u8]) -> Option<u64> {
+    let line = text::lines(text).find(|line| line.starts_with(key))?;
     words(line).nth(1).and_then(text::uint)?.checked_mul(1024)
 }
 
@@ -228,6 +237,14 @@ mod tests {
         assert_eq!((stat.ended, stat.ticks, stat.threads, stat.started), (false, 15, 4, 777));
         assert!(parse_stat(b"42 (name").is_none());
         assert!(parse_stat(b"42 (name) R 1 2").is_none());
+    }
+
+    #[test]
+    fn private_memory_is_what_no_file_backs_wherever_it_is() {
+        let text = b"Name:\tholdover\nVmRSS:\t    7800 kB\nRssAnon:\t    2500 kB\nRssFile:\t    5300 kB\nVmSwap:\t     500 kB\n";
+        assert_eq!((resident(text), private(text)), (Some(7_800 << 10), Some(3_000 << 10)));
+        assert_eq!(private(b"VmRSS:\t    7800 kB\n"), None, "an old kernel");
+        assert_eq!(private(b"RssAnon:\t\nVmRSS:\t kB\n"), None);
     }
 
     #[test]

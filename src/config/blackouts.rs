@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use super::problem::Problem;
+use super::problem::{Origin, Problem};
 use super::reader::{Reader, Section};
 use super::{Collector, Config, keys};
 use crate::schedule::{self, Cron, Zone};
 
 /// Each is asked about each run.
 const MAX_BLACKOUTS: usize = 64;
+const DAY_S: u32 = 86_400;
 const DAYS: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
 
 /// One window and whom it concerns.
@@ -56,6 +57,7 @@ pub(super) fn check(
         warn_unknown(&blackout, collectors, off, reader);
         blackouts.push(blackout);
     }
+    warn_dark(&blackouts, collectors, reader);
     blackouts
 }
 
@@ -100,7 +102,13 @@ fn window(section: &mut Section, reader: &mut Reader<'_>, zone: Option<Zone>) ->
     }
     let (from, to) = (time(section, "from", reader), time(section, "to", reader));
     let days = days(section, reader);
-    Some(schedule::Blackout::daily(days?, from?, to?, zone?))
+    let (from, to) = (from?, to?);
+    if from % DAY_S == to % DAY_S && (from, to) != (0, DAY_S) {
+        let hint = "for whole days write from = \"00:00\", to = \"24:00\"";
+        reader.error(&format!("{}.to", section.path), "the window ends when it begins", hint);
+        return None;
+    }
+    Some(schedule::Blackout::daily(days?, from, to, zone?))
 }
 
 fn check_cron(section: &mut Section, reader: &mut Reader<'_>) -> Option<Cron> {
@@ -133,7 +141,7 @@ fn seconds_of_day(text: &str) -> Option<u32> {
         _ => return None,
     };
     let seconds = hour * 3600 + minute * 60 + second;
-    (seconds <= 86_400).then_some(seconds)
+    (seconds <= DAY_S).then_some(seconds)
 }
 
 fn days(section: &mut Section, reader: &mut Reader<'_>) -> Option<u8> {
@@ -157,6 +165,25 @@ fn days(section: &mut Section, reader: &mut Reader<'_>) -> Option<u8> {
         return None;
     }
     Some(mask)
+}
+
+/// Collectors that never run are a mistake more often than a wish.
+fn warn_dark(blackouts: &[Blackout], collectors: &[Collector], reader: &mut Reader<'_>) {
+    let Some(first) = blackouts.first() else { return };
+    let of = |name: &str| blackouts.iter().filter(|b| b.concerns(name)).map(|b| b.window.clone()).collect::<Vec<_>>();
+    let now = reader.around.now;
+    let dark = |c: &&Collector| schedule::Blackout::takes_all(&of(&c.name), &c.schedule, now);
+    let dark: Vec<&str> = collectors.iter().filter(dark).map(|collector| &*collector.name).collect();
+    if dark.is_empty() {
+        return;
+    }
+    let concerned = |b: &&Blackout| dark.iter().any(|name| b.concerns(name));
+    let path = format!("{}.{}", keys::BLACKOUT, blackouts.iter().find(concerned).unwrap_or(first).name);
+    let path = ["from", "cron"].map(|key| format!("{path}.{key}"));
+    let path = path.iter().find(|path| reader.origin_of(path) != Origin::Default).unwrap_or(&path[0]);
+    let days = schedule::LOOKED_AT.as_secs() / u64::from(DAY_S);
+    let message = format!("blackouts take every run of the coming {days} days and more from {}", dark.join(", "));
+    reader.warn(path, message, "look at from, to, days and lasts; 'holdover next' shows what runs");
 }
 
 /// A collector may be withdrawn or not be there yet: no reason not to start.

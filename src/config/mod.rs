@@ -9,7 +9,9 @@ mod broker;
 mod collectors;
 mod confine;
 mod keys;
+mod limits;
 mod line;
+mod owners;
 mod problem;
 mod put;
 mod reader;
@@ -49,6 +51,7 @@ use crate::clock::Now;
 use crate::collect::exec::cgroup::Place;
 use crate::events::Rule;
 use crate::uplink::Level;
+use owners::Owners;
 use reader::{Reader, Section};
 use sides::Lines;
 use tree::{Data, Node, Table};
@@ -64,6 +67,8 @@ pub struct Surroundings<'a> {
     pub now: Now,
     /// Total bytes of the file system that holds a path (or its nearest existing parent).
     pub file_system_bytes: fn(&Path) -> Option<u64>,
+    /// Whether what is read decides what root runs: files that others could change are left out.
+    pub guarded: bool,
 }
 
 /// Everything that can be configured, resolved and checked. Two are equal when the agent would behave the same.
@@ -150,6 +155,20 @@ pub struct Agent {
     pub default_collectors: bool,
     pub stop_timeout: Duration,
     pub cgroup: Place,
+    pub limits: Limits,
+}
+
+/// The agent's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes; 0 is no limit.
+    pub max_memory: u64,
+    /// Percent of one core; 0 is no limit.
+    pub max_cpu: u32,
+    /// Over which both are judged.
+    pub window: Duration,
+    /// Collectors that the last stage turns off.
+    pub shed: Vec<String>,
 }
 
 /// The socket for applications.
@@ -206,11 +225,11 @@ impl Checked {
 impl Config {
     /// Reads, merges and checks. Every problem of every source is in the refusal.
     pub fn load(sources: &Sources, around: &Surroundings<'_>) -> Result<Checked, Rejected> {
-        let (mut problems, mut watch) = (Vec::new(), Watch::default());
-        let root = gather(sources, around, &mut problems, &mut watch);
+        let (mut problems, mut watch) = (Vec::new(), Watch::new(around.guarded));
+        let (root, owners) = gather(sources, around, &mut problems, &mut watch);
         let incomplete = problems.iter().any(|problem| problem.severity == Severity::Error);
         let beside = sources.file.as_deref().and_then(Path::parent);
-        check(root, Lines::Beside(beside), Reader { around, problems, settings: Vec::new(), incomplete, watch })
+        check(root, Lines::Beside(beside, owners), Reader { around, problems, settings: Vec::new(), incomplete, watch })
     }
 
     /// Checks one text as if it were the main file at `file`; nothing else is read.
@@ -234,20 +253,30 @@ impl Surroundings<'_> {
 }
 
 /// Main file, then conf.d, then environment: later ones win.
-fn gather(sources: &Sources, around: &Surroundings<'_>, problems: &mut Vec<Problem>, watch: &mut Watch) -> Table {
+fn gather(
+    sources: &Sources,
+    around: &Surroundings<'_>,
+    problems: &mut Vec<Problem>,
+    watch: &mut Watch,
+) -> (Table, Owners) {
+    let (env, found) = tree::from_env(around.env);
+    problems.extend(found);
     sources.file.iter().for_each(|file| watch.file(file));
+    problems.extend(sources.file.as_deref().and_then(|file| Owners::of_main(around, &env).refuses(file)));
     let mut root = sources.file.as_deref().map(|file| source::read_table(file, problems)).unwrap_or_default();
+    let owners = Owners::of_others(around, &env, &root);
     let beside = sources.file.as_deref().and_then(Path::parent).map(|folder| folder.join("conf.d"));
     let named = sources.conf_d.clone().or_else(|| configured_conf_d(&root));
     let (folder, required) = (named.clone().or(beside), named.is_some());
     folder.iter().for_each(|folder| watch.folder(folder));
     for file in folder.map(|folder| source::list_conf_d(&folder, required, problems)).unwrap_or_default() {
-        root.merge(source::read_table(&file, problems));
+        match owners.leaves_out(&file) {
+            Some(problem) => problems.push(problem),
+            None => root.merge(source::read_table(&file, problems)),
+        }
     }
-    let (env, found) = tree::from_env(around.env);
-    problems.extend(found);
     root.merge(env);
-    root
+    (root, owners)
 }
 
 /// `conf_d` of `[agent]` in the main file, before anything is checked; a wrong type is reported when it is.
@@ -268,12 +297,13 @@ fn check(mut root: Table, lines: Lines<'_>, mut reader: Reader<'_>) -> Result<Ch
     let outbox = sections::outbox(take_section(&mut root, "outbox", &mut reader), &mut reader);
     let uplink = sections::uplink(take_section(&mut root, "uplink", &mut reader), &mut reader);
     let log = sections::log(take_section(&mut root, "log", &mut reader), &mut reader);
-    let agent = sections::agent(take_section(&mut root, "agent", &mut reader), &mut reader);
+    let agent = sections::agent(take_section(&mut root, "agent", &mut reader), uplink.as_ref(), &mut reader);
     let put = put::check(take_section(&mut root, "put", &mut reader), outbox.as_ref(), &mut reader);
     let lines = sides::check(take_section(&mut root, "scripts", &mut reader), lines, &mut reader);
     let (from_lines, collectors) = sides::join(lines, tables, &mut reader);
     let (collectors, disabled) = collectors::check(collectors, agent.as_ref(), &mut reader);
     let blackouts = blackouts::check(windows, &collectors, &disabled, &mut reader);
+    limits::warn_unknown(agent.as_ref(), &collectors, &disabled, &mut reader);
     let alarms = alarms::check(alarms, &collectors, &disabled, &mut reader);
     sections::topics(host.as_ref(), &collectors, &mut reader);
     unknown_sections(root, &mut reader);
@@ -288,7 +318,7 @@ fn check(mut root: Table, lines: Lines<'_>, mut reader: Reader<'_>) -> Result<Ch
                 Config { host, broker, outbox, uplink, log, agent, put, collectors, disabled, blackouts, alarms };
             Ok(Checked { config, settings: reader.settings, warnings: problems, from_lines, watch: reader.watch })
         }
-        _ => Err(Rejected { problems, watch: reader.watch, outbox_dir }),
+        _ => Err(Rejected { problems, watch: Box::new(reader.watch), outbox_dir }),
     }
 }
 

@@ -108,7 +108,7 @@ pub(super) fn reading_order(problem: &Problem) -> (bool, u8, String, usize, usiz
 pub struct Rejected {
     pub problems: Vec<Problem>,
     /// What was read, so that a correction is noticed.
-    pub watch: Watch,
+    pub watch: Box<Watch>,
     /// Where the outbox is, as far as that could be read: an agent that runs can still be asked.
     pub outbox_dir: Option<PathBuf>,
 }

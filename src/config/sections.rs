@@ -8,7 +8,7 @@ use super::reader::{Reader, Section, quote};
 use crate::collect::exec::cgroup::Place;
 use crate::uplink::Level;
 
-use super::{Agent, Collector, Drop, Host, Log, LogFormat, MAX_NAME, Outbox, Rate, Uplink, keys, units};
+use super::{Agent, Collector, Drop, Host, Log, LogFormat, MAX_NAME, Outbox, Rate, Uplink, keys, limits, units};
 
 /// Topics stay below this, see the wire contract.
 const MAX_TOPIC: usize = 200;
@@ -151,14 +151,21 @@ pub(super) fn log(mut section: Section, reader: &mut Reader<'_>) -> Option<Log> 
     Some(Log { level: level?, format })
 }
 
-pub(super) fn agent(mut section: Section, reader: &mut Reader<'_>) -> Option<Agent> {
-    // Used before: here only its type is checked.
+pub(super) fn agent(mut section: Section, uplink: Option<&Uplink>, reader: &mut Reader<'_>) -> Option<Agent> {
+    // Used before: here only their types are checked.
     reader.path(&mut section, "conf_d");
+    reader.bool(&mut section, "check_owner");
     let default_collectors = reader.bool(&mut section, "default_collectors");
     let stop_timeout = reader.duration(&mut section, "stop_timeout");
     let cgroup = reader.text(&mut section, "cgroup").and_then(|place| groups(&place, reader));
+    let limits = limits::check(&mut section, uplink, reader);
     reader.finish(section);
-    Some(Agent { default_collectors: default_collectors?, stop_timeout: stop_timeout?, cgroup: cgroup? })
+    Some(Agent {
+        default_collectors: default_collectors?,
+        stop_timeout: stop_timeout?,
+        cgroup: cgroup?,
+        limits: limits?,
+    })
 }
 
 fn groups(place: &str, reader: &mut Reader<'_>) -> Option<Place> {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::collectors::MAX_COLLECTORS;
 use super::line::{self, Bad, Line};
+use super::owners::Owners;
 use super::problem::{Origin, Problem};
 use super::reader::{Reader, Section, quote};
 use super::tree::{Data, Node, Table};
@@ -26,7 +27,7 @@ const BESIDE_BUILTIN: &str = "-script";
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Lines<'a> {
     Unread,
-    Beside(Option<&'a Path>),
+    Beside(Option<&'a Path>, Owners),
 }
 
 /// Where a collector that a line asks for came from.
@@ -52,12 +53,15 @@ struct Sides {
     vendor: Side,
     user: Side,
     zone: Node,
+    owners: Owners,
 }
 
 /// A line that was understood.
 struct Entry {
     /// Of its script; not yet told apart from others of the same name.
     stem: String,
+    /// Which script, whichever side's runs.
+    script_id: PathBuf,
     origin: Origin,
     table: Table,
     script: String,
@@ -74,7 +78,7 @@ pub(super) fn check(section: Section, lines: Lines<'_>, reader: &mut Reader<'_>)
 
 fn read_section(mut section: Section, lines: Lines<'_>, reader: &mut Reader<'_>) -> Option<Sides> {
     let beside = match lines {
-        Lines::Beside(folder) => folder.map(whole),
+        Lines::Beside(folder, _) => folder.map(whole),
         Lines::Unread => None,
     };
     let vendor = side("default", ["default_lines", "default_dir"], None, &mut section, reader);
@@ -88,7 +92,10 @@ fn read_section(mut section: Section, lines: Lines<'_>, reader: &mut Reader<'_>)
         return None;
     }
     let zone = Node { data: Data::Str(zone), origin };
-    matches!(lines, Lines::Beside(_)).then_some(Sides { vendor, user, zone })
+    match lines {
+        Lines::Beside(_, owners) => Some(Sides { vendor, user, zone, owners }),
+        Lines::Unread => None,
+    }
 }
 
 /// `holdover.toml` is in the folder `` of the working directory.
@@ -127,6 +134,10 @@ impl Sides {
     fn entries(&self, side: &Side, reader: &mut Reader<'_>) -> Vec<Entry> {
         let Some(path) = &side.lines else { return Vec::new() };
         reader.watch.file(path);
+        if let Some(problem) = self.owners.leaves_out(path) {
+            reader.problems.push(problem);
+            return Vec::new();
+        }
         let bytes = match source::read_lines(path, side.required) {
             Ok(Some(bytes)) => bytes,
             Ok(None) => return Vec::new(),
@@ -174,7 +185,8 @@ impl Sides {
             ("exec".to_owned(), (program.clone(), Node { data: Data::List(argv), origin: program.clone() })),
         ]);
         let instead_of = found.instead_of.map(|path| path.display().to_string());
-        Ok(Entry { stem: found.stem, origin: at(1), table: Table(table), script, instead_of })
+        let (stem, script_id) = (found.stem, found.id);
+        Ok(Entry { stem, script_id, origin: at(1), table: Table(table), script, instead_of })
     }
 
     /// The script that a line names: `default/x` is the user's `x` if there is one, else the vendor's.
@@ -183,7 +195,7 @@ impl Sides {
         let path = Path::new(word);
         if path.is_absolute() {
             let stem = stem(Path::new(path.file_name().unwrap_or_default()));
-            return Ok(Found { path: path.to_owned(), stem, instead_of: None });
+            return Ok(Found { path: path.to_owned(), stem, id: self.below(path), instead_of: None });
         }
         let parts: Vec<Component<'_>> = path.components().filter(|part| *part != Component::CurDir).collect();
         if !parts.iter().all(|part| matches!(part, Component::Normal(_))) {
@@ -203,18 +215,28 @@ impl Sides {
         let user = candidate(&self.user);
         let vendor = candidate(&self.vendor).filter(|_| named != Some("user"));
         let found = match (named, user, vendor) {
-            (Some("user"), Some(path), _) => Found { path, stem, instead_of: None },
+            (Some("user"), Some(path), _) => Found { path, stem, id: rest, instead_of: None },
             (_, Some(path), vendor) if path.is_file() => {
-                Found { path, stem, instead_of: vendor.filter(|v| v.exists()) }
+                Found { path, stem, id: rest, instead_of: vendor.filter(|v| v.exists()) }
             }
-            (Some(_), _, Some(path)) => Found { path, stem, instead_of: None },
-            (None, _, Some(path)) if path.is_file() => Found { path, stem, instead_of: None },
+            (Some(_), _, Some(path)) => Found { path, stem, id: rest, instead_of: None },
+            (None, _, Some(path)) if path.is_file() => Found { path, stem, id: rest, instead_of: None },
             _ => {
                 let hint = "write default/NAME, user/NAME, or a whole path; scripts.user_dir and scripts.default_dir say where";
                 return Err(refuse(format!("{word:?} is in neither directory of scripts"), hint));
             }
         };
         Ok(found)
+    }
+
+    /// A whole path as `default/NAME` and `user/NAME` are called: NAME, if it is in one of the directories.
+    fn below(&self, path: &Path) -> PathBuf {
+        let real = |folder: &Path| std::fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return path.to_owned() };
+        // The file itself may be a link: it is called by the name that it has there.
+        let whole = real(folder).join(name);
+        let dirs = [&self.user, &self.vendor].into_iter().filter_map(|side| side.dir.as_deref());
+        dirs.filter_map(|dir| Some(whole.strip_prefix(real(dir)).ok()?.to_owned())).next().unwrap_or(whole)
     }
 }
 
@@ -230,6 +252,8 @@ impl Entry {
 struct Found {
     path: PathBuf,
     stem: String,
+    /// Its name in the directories of both sides; a whole path outside of them.
+    id: PathBuf,
     instead_of: Option<PathBuf>,
 }
 
@@ -268,11 +292,11 @@ fn stem(path: &Path) -> String {
     }
 }
 
-/// The user's lines of a script stand in for all of the vendor's lines of it.
+/// The user's lines of a script stand in for all of the vendor's lines of it, not of one that is called alike.
 fn overridden(vendor: Vec<Entry>, mut user: Vec<Entry>) -> Vec<Entry> {
     let mut kept = Vec::new();
     for entry in vendor {
-        match user.iter_mut().find(|other| other.stem == entry.stem) {
+        match user.iter_mut().find(|other| other.script_id == entry.script_id) {
             Some(other) => {
                 other.instead_of.get_or_insert_with(|| entry.place());
             }

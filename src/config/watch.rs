@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
-use super::source;
+use super::{owners, source};
 
 /// The files and folders of one reading, whether they existed or not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,9 +13,15 @@ pub struct Watch {
     folders: Vec<PathBuf>,
     /// Of them, only being there counts: scripts may write beside themselves.
     scripts: Vec<PathBuf>,
+    /// Whether who could change the files counts.
+    guarded: bool,
 }
 
 impl Watch {
+    pub(super) fn new(guarded: bool) -> Self {
+        Self { guarded, ..Self::default() }
+    }
+
     pub(super) fn file(&mut self, path: &Path) {
         self.files.push(path.to_owned());
     }
@@ -32,20 +38,23 @@ impl Watch {
     /// they are few, small and cached.
     pub fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        self.files.iter().for_each(|file| look(file, &mut hasher));
+        self.files.iter().for_each(|file| self.look(file, &mut hasher));
         for folder in &self.folders {
             for file in source::list_conf_d(folder, false, &mut Vec::new()) {
                 file.hash(&mut hasher);
-                look(&file, &mut hasher);
+                self.look(&file, &mut hasher);
             }
         }
         self.scripts.iter().for_each(|script| script.is_file().hash(&mut hasher));
         hasher.finish()
     }
-}
 
-fn look(file: &Path, hasher: &mut DefaultHasher) {
-    source::read_lines(file, false).hash(hasher);
+    fn look(&self, file: &Path, hasher: &mut DefaultHasher) {
+        source::read_lines(file, false).hash(hasher);
+        if self.guarded {
+            owners::changeable(file).hash(hasher);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Now;
-use crate::record::{ErrorKind, Point, RunError};
+use crate::record::{ErrorKind, Fields, Point, RunError};
 use point::What;
 pub use rule::{Bound, Rule};
 use state::{Series, State};
@@ -29,6 +29,8 @@ const ALL: Throttle = Throttle::new(32, Duration::from_secs(10));
 const MAX_SERIES: usize = 512;
 /// An alarm whose series is not measured any more is over after so many runs.
 const UNSEEN: u32 = 3;
+/// In the note: the agent itself does less. No collector and no alarm has a space in its name.
+const DEGRADED: &str = "agent degraded";
 /// Of what is told as bad, what a note of the outbox can hold; the others are told again after a restart.
 const MAX_KEPT: usize = 100;
 
@@ -42,8 +44,22 @@ pub struct Events {
     all: Throttle,
     /// Told as bad by an earlier process and not met yet, as hashes.
     kept: BTreeSet<u32>,
+    /// The agent was last told to be beyond its own limits.
+    degraded: bool,
     changed: bool,
     crowded: bool,
+}
+
+/// The agent itself does less, or more again, to stay within its own limits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// Whose event it is.
+    pub collector: Arc<str>,
+    /// From now on; 0: nothing is left out.
+    pub stage: u8,
+    pub up: bool,
+    pub fields: Fields,
+    pub message: String,
 }
 
 /// One collector.
@@ -60,7 +76,8 @@ impl Events {
 
     pub fn new(rules: Vec<Rule>) -> Self {
         let (collectors, series, kept) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        Self { rules, collectors, series, all: ALL, kept, changed: false, crowded: false }
+        let all = ALL;
+        Self { rules, collectors, series, all, kept, degraded: false, changed: false, crowded: false }
     }
 
     /// What an earlier process has told.
@@ -76,7 +93,8 @@ impl Events {
         }
         let failing = self.collectors.iter().filter(|(_, h)| h.state.told).map(|(name, _)| hash(name, ""));
         let raised = self.series.iter().filter(|(_, s)| s.state.told).map(|((name, series), _)| hash(name, series));
-        let all = failing.chain(raised).chain(self.kept.iter().copied());
+        let degraded = self.degraded.then(|| hash(DEGRADED, ""));
+        let all = degraded.into_iter().chain(failing).chain(raised).chain(self.kept.iter().copied());
         let words: Vec<String> = all.take(MAX_KEPT).map(|hash| format!("{hash:08x}")).collect();
         Some(words.join(" "))
     }
@@ -97,6 +115,19 @@ impl Events {
             }
         }
         events
+    }
+
+    /// The event of a step. How many there are is bounded where they are decided.
+    pub fn stepped(&mut self, step: Step, now: &Now) -> Point {
+        self.degraded = step.stage > 0;
+        self.changed = true;
+        self.kept.remove(&hash(DEGRADED, ""));
+        point::step(step, now)
+    }
+
+    /// Of an earlier process it was told that it does less, and nothing since.
+    pub fn owes_a_step(&self) -> bool {
+        self.kept.contains(&hash(DEGRADED, ""))
     }
 
     /// Other alarms and collectors from now on. What is unchanged goes on; what was told as bad and is no more is told to be

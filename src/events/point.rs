@@ -1,5 +1,6 @@
 //! What the record of an event says.
 
+use super::Step;
 use super::rule::Rule;
 use crate::clock::Now;
 use crate::record::{Fields, Point, RunError, Tags, Value};
@@ -16,6 +17,8 @@ pub enum What {
     Recovered,
     Raised,
     Cleared,
+    Degraded,
+    Eased,
 }
 
 impl What {
@@ -25,6 +28,8 @@ impl What {
             Self::Recovered => "collector-recovered",
             Self::Raised => "alarm-raised",
             Self::Cleared => "alarm-cleared",
+            Self::Degraded => "agent-degraded",
+            Self::Eased => "agent-recovered",
         }
     }
 }
@@ -47,6 +52,14 @@ pub fn alarm(rule: &Rule, what: What, of: Option<&Point>, message: String, now: 
         event.tags.entry(name.clone()).or_insert_with(|| value.clone());
     }
     event.fields.insert("limit".into(), Value::Float(rule.bound.limit));
+    event
+}
+
+/// The agent itself, beyond its own limits or less so.
+pub fn step(step: Step, now: &Now) -> Point {
+    let what = if step.up { What::Degraded } else { What::Eased };
+    let mut event = event(&step.collector, what, step.message, now);
+    event.fields.extend(step.fields);
     event
 }
 

@@ -174,3 +174,27 @@ fn a_note_is_within_what_the_outbox_keeps_and_garbage_is_nothing() {
     events.remember(Some("no hash, \u{fffd} 123456789abc -"));
     assert!(events.kept.is_empty());
 }
+
+fn step(stage: u8, up: bool) -> Step {
+    let fields = [("stage".into(), Value::uint(stage.into()))].into();
+    Step { collector: "agent".into(), stage, up, fields, message: "why".to_owned() }
+}
+
+#[test]
+fn what_the_agent_itself_leaves_out_is_told_and_owed_until_it_is_over() {
+    let mut events = Events::new(Vec::new());
+    let point = events.stepped(step(1, true), &at(0));
+    assert_eq!((&*point.tags["event"], &*point.tags["collector"]), ("agent-degraded", "agent"));
+    assert_eq!((&point.fields["stage"], &point.fields["message"]), (&Value::Int(1), &Value::Str("why".to_owned())));
+    let note = events.take_note().unwrap();
+    assert_eq!(&*events.stepped(step(0, false), &at(9)).tags["event"], "agent-recovered");
+    assert_eq!(events.take_note().as_deref(), Some(""));
+
+    let mut again = Events::new(Vec::new());
+    again.remember(Some(&note));
+    assert!(again.owes_a_step() && !events.owes_a_step());
+    told(&mut again, 0, &[vec![failed(ErrorKind::Exit)]]);
+    assert!(again.take_note().is_some_and(|kept| kept.contains(&note)), "it is owed after another restart");
+    again.stepped(step(0, false), &at(1));
+    assert!(!again.owes_a_step());
+}

@@ -259,6 +259,6 @@ impl<'a> Opening<'a> {
 fn is_ours(name: &str) -> bool {
     let aside = Path::new(names::STATE).with_extension("corrupt");
     // The agent's status socket lives here too.
-    [names::STATE, names::HOST_ID, names::SOCKET, names::QUARANTINE, "host-id.tmp"].contains(&name)
+    [names::STATE, names::HOST_ID, names::SOCKET, names::LOCK, names::QUARANTINE, "host-id.tmp"].contains(&name)
         || aside == Path::new(name)
 }

@@ -65,3 +65,16 @@ fn tags_for_all_records_leave_room_for_fewer_lines() {
     assert!(read_all(bare, &format!("{body}a n=1\n")).is_err());
     assert!(read_all(bare, &"x".repeat(MAX_BATCH + 1)).unwrap_err().message.contains("32768 bytes"));
 }
+
+/// What the schemas are checked with is what is spoken.
+#[test]
+fn the_examples_beside_the_schemas_are_of_the_protocol() {
+    let (header, line) =
+        (include_str!("../../schemas/examples/put.json"), include_str!("../../schemas/examples/put-line.json"));
+    let batch = read(format!("{header}{line}").as_bytes(), &crate::clock::now()).unwrap();
+    assert_eq!((&*batch.points[0].tags["job"], batch.points[0].fields.len()), ("nightly", 2), "{:?}", batch.refused);
+    let text = include_str!("../../schemas/examples/put-answer.json");
+    let answer: Answer = serde_json::from_str(text).unwrap();
+    let again: serde_json::Value = serde_json::from_str(text).unwrap();
+    assert_eq!(serde_json::to_value(&answer).unwrap(), again);
+}

@@ -10,6 +10,7 @@ mod days;
 mod error;
 mod field;
 mod scheduler;
+mod share;
 mod zone;
 
 #[cfg(test)]
@@ -19,10 +20,11 @@ use std::fmt;
 use std::time::Duration;
 
 pub use advice::Advice;
-pub use blackout::Blackout;
+pub use blackout::{Blackout, LOOKED_AT};
 pub use cron::Cron;
 pub use error::ScheduleError;
 pub use scheduler::{DueRun, GRACE, Job, MAX_COUNTED, MissReason, Missed, Polled, RECHECK, Scheduler};
+pub use share::{LONGEST_PAUSE, Share};
 pub use zone::Zone;
 
 use crate::clock::Now;
@@ -79,6 +81,17 @@ impl Schedule {
                 let runs = std::iter::successors(first, |&last| cron.next_after(last, zone));
                 runs.take(count).map(|ms| ms + jitter).collect()
             }
+        }
+    }
+
+    /// The first run at or after `wall_ms`, where `run` is one.
+    fn run_from(&self, run: i64, wall_ms: i64) -> Option<i64> {
+        match self {
+            Self::Every(period) => {
+                let period = i64::try_from(period.as_millis()).ok()?.max(1);
+                Some(run + ((wall_ms - run).max(0) + period - 1) / period * period)
+            }
+            Self::Cron(cron, zone) => cron.next_after(wall_ms - 1, zone),
         }
     }
 

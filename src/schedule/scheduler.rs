@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::share::{Share, Thinning};
 use super::{Blackout, Misfire, Schedule, Zone, next_multiple};
 use crate::clock::Now;
 use crate::schedule::Cron;
@@ -58,6 +59,8 @@ pub enum MissReason {
     Suspend,
     /// It was due in a window in which it is not to run.
     Blackout,
+    /// The agent is beyond its own limits: see [`Scheduler::set_share`].
+    Shed,
 }
 
 impl MissReason {
@@ -68,6 +71,7 @@ impl MissReason {
             Self::ClockStep => "clock_step",
             Self::Suspend => "suspend",
             Self::Blackout => "blackout",
+            Self::Shed => "shed",
         }
     }
 }
@@ -102,6 +106,7 @@ struct Entry {
     job: Job,
     running: bool,
     next: Next,
+    thinning: Thinning,
 }
 
 #[derive(Debug)]
@@ -125,7 +130,7 @@ struct Passed {
 impl Scheduler {
     /// Nothing is due at `now` itself: the first occurrence is the first one after it.
     pub fn new(jobs: Vec<Job>, now: Now) -> Self {
-        let entry = |job: Job| Entry { next: first(&job, now), job, running: false };
+        let entry = |job: Job| Entry::new(job, now);
         Self { jobs: jobs.into_iter().map(entry).collect(), last: now }
     }
 
@@ -155,11 +160,9 @@ impl Scheduler {
         let entry = |job: Job| {
             let before = old.iter().position(|entry| entry.job.collector == job.collector);
             match before.map(|position| old.swap_remove(position)) {
-                Some(Entry { job: was, running, next }) if was.schedule == job.schedule && was.jitter == job.jitter => {
-                    Entry { job, running, next }
-                }
-                Some(Entry { running, .. }) => Entry { next: first(&job, now), job, running },
-                None => Entry { next: first(&job, now), job, running: false },
+                Some(old) if old.job.schedule == job.schedule && old.job.jitter == job.jitter => Entry { job, ..old },
+                Some(Entry { running, thinning, .. }) => Entry { running, thinning, ..Entry::new(job, now) },
+                None => Entry::new(job, now),
             }
         };
         self.jobs = jobs.into_iter().map(entry).collect();
@@ -178,6 +181,13 @@ impl Scheduler {
     pub fn mark_done(&mut self, job: usize) {
         if let Some(entry) = self.jobs.get_mut(job) {
             entry.running = false;
+        }
+    }
+
+    /// From now on only so many of a job's due runs are made; the others are missed.
+    pub fn set_share(&mut self, job: usize, share: Share) {
+        if let Some(entry) = self.jobs.get_mut(job) {
+            entry.thinning.share = share;
         }
     }
 
@@ -219,6 +229,10 @@ fn millis(duration: Duration) -> i64 {
 }
 
 impl Entry {
+    fn new(job: Job, now: Now) -> Self {
+        Self { next: first(&job, now), job, running: false, thinning: Thinning::default() }
+    }
+
     /// Moves past everything due by now.
     fn advance(&mut self, now: Now) -> Option<Passed> {
         match (&self.job.schedule, &mut self.next) {
@@ -259,9 +273,13 @@ impl Entry {
         if self.job.blackouts.iter().any(|blackout| blackout.covers(at)) {
             return miss(1, MissReason::Blackout);
         }
-        if std::mem::replace(&mut self.running, true) {
+        if self.running {
             return miss(1, MissReason::Overlap);
         }
+        if !self.thinning.admits(now.mono) {
+            return miss(1, MissReason::Shed);
+        }
+        self.running = true;
         polled.due.push(DueRun {
             job,
             collector: collector.clone(),
@@ -316,7 +334,7 @@ fn pass_over(cron: &Cron, zone: &Zone, next: i64, wall: i64) -> Option<(u64, i64
 }
 
 /// The latest occurrence at or before `wall`, where `next` is one: "another follows in time" is true before it only.
-fn latest_at(cron: &Cron, zone: &Zone, next: i64, wall: i64) -> i64 {
+pub(super) fn latest_at(cron: &Cron, zone: &Zone, next: i64, wall: i64) -> i64 {
     let follows = |from: i64| cron.next_after(from, zone).filter(|&at| at <= wall);
     let (mut latest, mut beyond) = (next, wall);
     while latest < beyond {

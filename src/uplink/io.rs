@@ -110,6 +110,8 @@ pub enum Input {
     Meta(Vec<u8>),
     /// What other parts of the agent find wrong, one line each; replaces the former list.
     Problems(Vec<String>),
+    /// The agent is beyond its own limits: history goes no faster than [`Pace::default`] while it is.
+    Ease(bool),
     /// Finish: no more data than what waits to go live, wait for what is in flight, say goodbye.
     Stop,
 }
@@ -216,6 +218,20 @@ impl Default for Pace {
     /// Within every hosted broker's quota (AWS: 512 KiB/s and 100 publishes/s a connection).
     fn default() -> Self {
         Self { bytes_per_s: 480_000, batches_per_s: 8 }
+    }
+}
+
+impl Pace {
+    /// The configured pace, or the default where that is slower and the uplink is to be eased.
+    pub(super) fn eased(configured: Option<Self>, eased: bool) -> Option<Self> {
+        if !eased {
+            return configured;
+        }
+        let (pace, most) = (configured.unwrap_or_default(), Self::default());
+        Some(Self {
+            bytes_per_s: pace.bytes_per_s.min(most.bytes_per_s),
+            batches_per_s: pace.batches_per_s.min(most.batches_per_s),
+        })
     }
 }
 

@@ -270,6 +270,7 @@ impl Uplink {
                     self.heartbeat.changed(mono);
                 }
             }
+            Input::Ease(eased) => self.bucket = TokenBucket::new(Pace::eased(self.settings.pace, eased)),
             Input::Stop => self.stop(mono),
         }
         self.hide_resting();

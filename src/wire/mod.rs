@@ -27,7 +27,7 @@ pub use payload::{
 };
 pub use scan::{RawRecords, raw_records};
 #[cfg(feature = "schema")]
-pub use schema::schemas;
+pub use schema::{LEVEL, schema_of, schemas};
 pub use status::{Meta, MetaMetric, Offline, PendingRange, State, Status};
 pub use topic::{HubTopics, MAX_NAME, MAX_TOPIC, ParsedTopic, Topic, TopicError, TopicKind, TopicScheme, check_name};
 

@@ -16,19 +16,23 @@ use crate::record::MAX_INT;
 /// Every payload's file stem and schema, in the order of the README.
 pub fn schemas() -> Vec<(&'static str, Json)> {
     vec![
-        ("envelope", of::<Envelope>("Envelope", "One data message, live or history.")),
+        ("envelope", schema_of::<Envelope>("Envelope", "One data message, live or history.")),
         ("event", event()),
-        ("status", of::<Status>("Status", "The heartbeat on the status topic.")),
-        ("offline", of::<Offline>("Offline", "The will on the status topic, and its last message after a clean stop.")),
-        ("meta", of::<Meta>("Meta", "The retained description of what a host sends.")),
-        ("cmd", of::<Command>("Command", "A command to a host.")),
-        ("reply", of::<Reply>("Reply", "The answer to a command.")),
-        ("ack", of::<Ack>("Ack", "What one hub has committed of a host's epoch.")),
-        ("hub-state", of::<HubState>("HubState", "The state of one hub worker.")),
+        ("status", schema_of::<Status>("Status", "The heartbeat on the status topic.")),
+        (
+            "offline",
+            schema_of::<Offline>("Offline", "The will on the status topic, and its last message after a clean stop."),
+        ),
+        ("meta", schema_of::<Meta>("Meta", "The retained description of what a host sends.")),
+        ("cmd", schema_of::<Command>("Command", "A command to a host.")),
+        ("reply", schema_of::<Reply>("Reply", "The answer to a command.")),
+        ("ack", schema_of::<Ack>("Ack", "What one hub has committed of a host's epoch.")),
+        ("hub-state", schema_of::<HubState>("HubState", "The state of one hub worker.")),
     ]
 }
 
-fn of<T: JsonSchema>(title: &str, description: &str) -> Json {
+/// Of one type, with what the types cannot say.
+pub fn schema_of<T: JsonSchema>(title: &str, description: &str) -> Json {
     let mut schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<T>().to_value();
     schema["title"] = json!(title);
     schema["description"] = json!(description);
@@ -42,7 +46,8 @@ fn of<T: JsonSchema>(title: &str, description: &str) -> Json {
 
 /// An envelope of exactly one record of one name.
 fn event() -> Json {
-    let mut schema = of::<Envelope>("Event", "A copy of one record named holdover.event, in an envelope of its own.");
+    let mut schema =
+        schema_of::<Envelope>("Event", "A copy of one record named holdover.event, in an envelope of its own.");
     schema["properties"]["records"]["minItems"] = json!(1);
     schema["properties"]["records"]["maxItems"] = json!(1);
     schema["$defs"]["Record"]["properties"]["name"]["const"] = json!(EVENT_NAME);
@@ -70,7 +75,8 @@ fn bound_integers(schema: &mut Json) {
     }
 }
 
-const LEVEL: &str = "^[A-Za-z0-9_-]+$";
+/// A level of a topic.
+pub const LEVEL: &str = "^[A-Za-z0-9_-]+$";
 
 /// What is added: (type, property, or "" for the type itself; keyword; value).
 fn additions() -> Vec<(&'static str, &'static str, &'static str, Json)> {

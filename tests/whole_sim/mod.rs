@@ -33,7 +33,7 @@ use plant::Fault;
 use world::{Summary, World};
 
 /// In one run of the tests.
-const SEEDS: u64 = 5_000;
+const SEEDS: u64 = 10_000;
 /// Between two words about how far it is.
 const PROGRESS: Duration = Duration::from_secs(30);
 

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::*;
 use crate::collect::{Params, Points};
-use crate::schedule::{Blackout, Job, Misfire, Schedule, Zone};
+use crate::record::Value;
+use crate::schedule::{Blackout, Job, Misfire, Schedule, Share, Zone};
 
 /// Long enough for the slowest machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -286,6 +287,32 @@ fn a_blackout_is_counted_by_run_and_recorded_once() {
     assert!(collecting.stop(&at(61)).is_empty(), "told already");
 }
 
+/// An agent that is killed in a long window has told of all but an hour of it.
+#[test]
+fn a_long_blackout_is_recorded_each_hour() {
+    let built = (FLEETING.build)(&Params::default()).unwrap();
+    let mut collecting = collecting(Source::Builtin { spec: &FLEETING, collector: built });
+    let job = Job {
+        collector: "demo".into(),
+        schedule: Schedule::every(Duration::from_secs(600)).unwrap(),
+        jitter: Duration::ZERO,
+        misfire: Misfire::Skip,
+        blackouts: [Blackout::daily(Blackout::ALL_DAYS, 0, 86_400, Zone::utc())].into(),
+    };
+    collecting.replace(vec![job], vec![("demo".into(), None)], &at(0));
+    let told: Vec<(u64, Value)> = (1..=20)
+        .flat_map(|n| {
+            let runs = collecting.poll(&at(n * 600), &AgentFigures::default());
+            runs.into_iter().map(move |run| (n, run.points[0].fields["count"].clone()))
+        })
+        .collect();
+    // The first is due at 600 s, the one of an hour later is told with it.
+    assert_eq!(told, [(7, Value::uint(7)), (14, Value::uint(7))]);
+    assert_eq!(account(&collecting).missed, 20);
+    let rest = collecting.stop(&at(12_001));
+    assert_eq!(rest[0].points[0].fields["count"], Value::uint(6));
+}
+
 #[test]
 fn what_is_unchanged_by_a_reload_goes_on_and_the_rest_begins_anew() {
     let mut collecting = collecting(Source::Script(Arc::new(exec::Script::new(["/bin/true"]))));
@@ -315,4 +342,63 @@ fn what_is_unchanged_by_a_reload_goes_on_and_the_rest_begins_anew() {
         assert_eq!((ended.len(), &*ended[0].collector), (1, "demo"));
         assert_eq!((collecting.total().runs, collecting.total().failed), (1, 1));
     });
+}
+
+/// Missed runs in these records, by collector.
+fn shed(runs: &[Run]) -> Vec<(&str, &Value)> {
+    let point = |run: &Run| run.points[0].tags.get("reason").is_some_and(|reason| reason == "shed");
+    runs.iter().filter(|run| point(run)).map(|run| (&*run.collector, &run.points[0].fields["count"])).collect()
+}
+
+#[test]
+fn what_is_shed_is_counted_at_once_and_recorded_when_the_stage_changes() {
+    let built = (FLEETING.build)(&Params::default()).unwrap();
+    let mut collecting = collecting(Source::Builtin { spec: &FLEETING, collector: built });
+    let figures = AgentFigures::default();
+    collecting.poll(&at(10), &figures);
+    assert!(collecting.shed(Share::OneOf(2), &[], &at(11)).is_empty());
+    for second in [20, 30, 40, 50] {
+        assert!(shed(&collecting.poll(&at(second), &figures)).is_empty(), "at {second}");
+    }
+    let counts = |account: Account| (account.runs, account.missed, account.shed);
+    assert_eq!(counts(account(&collecting)), (3, 2, 2), "five were due");
+    let told = collecting.shed(Share::OneOf(4), &["demo".to_owned()], &at(51));
+    assert_eq!(shed(&told), [("demo", &Value::Int(2))]);
+    assert_eq!(error(&told[0]).1, "2 due run(s) of demo did not happen: shed");
+    // It is off: told while it goes on, and no more often than each ten minutes.
+    let mut told = Vec::new();
+    for second in (60..=1_270).step_by(10) {
+        told.extend(collecting.poll(&at(second), &figures));
+    }
+    assert_eq!(shed(&told), [("demo", &Value::Int(61)), ("demo", &Value::Int(61))]);
+    assert_eq!(told.len(), 2, "nothing ran");
+    collecting.poll(&at(1_280), &figures);
+    assert_eq!(shed(&collecting.stop(&at(1_281))), [("demo", &Value::Int(1))]);
+    assert_eq!(counts(account(&collecting)), (3, 125, 125), "128 were due");
+}
+
+#[test]
+fn the_agent_s_own_collector_is_never_shed_and_a_command_is_obeyed() {
+    let own = collect::COLLECTORS.iter().find(|spec| spec.name == collect::OWN).unwrap();
+    let built = (own.build)(&Params::default()).unwrap();
+    let mut collecting = collecting(Source::Builtin { spec: own, collector: built });
+    let figures = AgentFigures::default();
+    collecting.shed(Share::None, &["demo".to_owned()], &at(1));
+    assert_eq!((1..=5).map(|n| collecting.poll(&at(n * 10), &figures).len()).sum::<usize>(), 5);
+
+    let built = (FLEETING.build)(&Params::default()).unwrap();
+    let mut other = super::tests::collecting(Source::Builtin { spec: &FLEETING, collector: built });
+    other.shed(Share::None, &[], &at(1));
+    assert!(other.poll(&at(10), &figures).is_empty());
+    assert!(other.run_now("demo", &at(11), &figures).unwrap().is_some());
+}
+
+#[test]
+fn a_reload_tells_what_was_shed_before_it() {
+    let built = (FLEETING.build)(&Params::default()).unwrap();
+    let mut collecting = collecting(Source::Builtin { spec: &FLEETING, collector: built });
+    collecting.shed(Share::None, &[], &at(1));
+    collecting.poll(&at(10), &AgentFigures::default());
+    assert_eq!(shed(&collecting.replace(Vec::new(), Vec::new(), &at(11))), [("demo", &Value::Int(1))]);
+    assert_eq!((collecting.total().missed, collecting.total().shed), (1, 1));
 }

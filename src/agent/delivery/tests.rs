@@ -54,7 +54,7 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
 /// A preparation that ends when the answer is dropped, as a disk that hangs.
 fn hang(delivery: &mut Delivery) -> std::sync::mpsc::SyncSender<()> {
     let (release, wait) = sync_channel::<()>(0);
-    let task = tokio::task::spawn_blocking(move || Err(format!("released: {:?}", wait.recv())));
+    let task = aside::run("hang", move || Err(format!("released: {:?}", wait.recv())));
     delivery.preparing = Some(Preparing { task, abandoned: false });
     release
 }
@@ -72,6 +72,20 @@ fn certificates_that_cannot_be_read_are_one_failed_attempt() {
         let why = delivery.last_close().unwrap();
         assert!(why.contains(missing.to_str().unwrap()) && why.contains("localhost:1"), "{why}");
         assert!(delivery.connection.is_none() && delivery.preparing.is_none());
+        assert!(delivery.next_wake().is_some(), "another attempt is planned");
+    });
+}
+
+#[test]
+fn a_thread_that_the_system_does_not_give_is_one_failed_attempt() {
+    block_on(async {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut delivery, mut outbox) = (delivery(dir.path().join("ca.crt")), outbox(dir.path()));
+        aside::without_threads(delivery.act(now(0), &mut outbox)).await;
+        let happening = delivery.next().await;
+        delivery.happened(happening, now(0));
+        let why = delivery.last_close().unwrap();
+        assert!(why.contains("the certificates were not read: the system gives no thread"), "{why}");
         assert!(delivery.next_wake().is_some(), "another attempt is planned");
     });
 }

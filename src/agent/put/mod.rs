@@ -7,23 +7,25 @@
 
 mod pace;
 mod socket;
+mod tally;
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::clock;
 use crate::config;
 use crate::outbox::writer::{Reply, Returned, Stored};
+use crate::platform::local::{Listener, Stream};
 use crate::put::{self, Answer, Batch, Kind, Trouble};
 use crate::record::Point;
 use pace::Pace;
 use socket::Socket;
+pub use tally::Tally;
 
 /// Batches read, waited for or answered at once.
 const CONNECTIONS: usize = 8;
@@ -48,13 +50,16 @@ pub struct Request {
 pub struct Door {
     requests: mpsc::Receiver<Request>,
     listening: JoinHandle<()>,
+    shared: Arc<Shared>,
     _socket: Socket,
 }
 
 /// What all connections share.
+#[derive(Debug)]
 struct Shared {
     requests: mpsc::Sender<Request>,
     pace: Mutex<Pace>,
+    tally: Mutex<Tally>,
 }
 
 impl Door {
@@ -62,9 +67,14 @@ impl Door {
     pub fn open(config: &config::Put) -> io::Result<Self> {
         let (socket, listener) = Socket::bind(config)?;
         let (sender, requests) = mpsc::channel(CONNECTIONS);
-        let shared = Shared { requests: sender, pace: Mutex::new(Pace::new(config.records_per_s)) };
-        let listening = tokio::spawn(listen(listener, Arc::new(shared)));
-        Ok(Self { requests, listening, _socket: socket })
+        let (pace, tally) = (Mutex::new(Pace::new(config.records_per_s)), Mutex::default());
+        let shared = Arc::new(Shared { requests: sender, pace, tally });
+        let listening = tokio::spawn(listen(listener, Arc::clone(&shared)));
+        Ok(Self { requests, listening, shared, _socket: socket })
+    }
+
+    pub fn tally(&self) -> Tally {
+        self.shared.tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The next batch. Cancel-safe.
@@ -82,7 +92,7 @@ impl Drop for Door {
     }
 }
 
-async fn listen(listener: UnixListener, shared: Arc<Shared>) {
+async fn listen(listener: Listener, shared: Arc<Shared>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -103,7 +113,7 @@ async fn listen(listener: UnixListener, shared: Arc<Shared>) {
 }
 
 /// One batch and its answer.
-async fn serve(mut stream: UnixStream, shared: &Shared) {
+async fn serve(mut stream: Stream, shared: &Shared) {
     let answer = match tokio::time::timeout(PATIENCE, receive(&mut stream)).await {
         Err(_) => failed(Trouble::invalid("the batch did not come whole, up to the end of the stream, within 5 s")),
         Ok(Err(error)) => return tracing::debug!(%error, "a connection of put broke"),
@@ -112,6 +122,7 @@ async fn serve(mut stream: UnixStream, shared: &Shared) {
             Err(trouble) => failed(trouble),
         },
     };
+    shared.tally.lock().unwrap_or_else(PoisonError::into_inner).count(&answer);
     let mut document = serde_json::to_vec(&answer).expect("an answer is plain data");
     document.push(b'\n');
     let write = async {
@@ -126,7 +137,7 @@ async fn serve(mut stream: UnixStream, shared: &Shared) {
 }
 
 /// The bytes of a batch; one too many when it is too large.
-async fn receive(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
+async fn receive(stream: &mut Stream) -> io::Result<Vec<u8>> {
     let (mut bytes, max) = (Vec::new(), put::MAX_HEADER + 1 + put::MAX_BATCH + 1);
     stream.take(max as u64).read_to_end(&mut bytes).await?;
     Ok(bytes)

@@ -1,12 +1,10 @@
 //! The socket's file: who may open it, and what it may take the place of.
 
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use tokio::net::UnixListener;
-
 use crate::config;
+use crate::platform::local::{self, Connection, Listener};
 
 /// Removed when dropped.
 #[derive(Debug)]
@@ -16,16 +14,16 @@ pub struct Socket {
 
 impl Socket {
     /// It gets its name when its owner, group and mode are right: nobody opens it before.
-    pub fn bind(config: &config::Put) -> io::Result<(Self, UnixListener)> {
+    pub fn bind(config: &config::Put) -> io::Result<(Self, Listener)> {
         let path = config.socket.clone();
-        if std::os::unix::net::UnixStream::connect(&path).is_ok() {
+        if Connection::connect(&path).is_ok() {
             return Err(io::Error::new(io::ErrorKind::AddrInUse, "another agent answers on it"));
         }
         give_way(&path)?;
         let fresh = path.with_extension("new");
         give_way(&fresh)?;
-        let listener = UnixListener::bind(&fresh)?;
-        let named = permit(&fresh, config).and_then(|()| std::fs::rename(&fresh, &path));
+        let listener = Listener::bind(&fresh)?;
+        let named = local::permit(&fresh, config.gid, config.mode).and_then(|()| std::fs::rename(&fresh, &path));
         if let Err(error) = named {
             give_way(&fresh)?;
             return Err(error);
@@ -42,17 +40,10 @@ impl Drop for Socket {
     }
 }
 
-fn permit(path: &Path, config: &config::Put) -> io::Result<()> {
-    if let Some(gid) = config.gid {
-        std::os::unix::fs::chown(path, None, Some(gid))?;
-    }
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(config.mode))
-}
-
 /// Removes a socket that a dead agent left; anything else is left alone.
 fn give_way(path: &Path) -> io::Result<()> {
     match std::fs::symlink_metadata(path) {
-        Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path),
+        Ok(found) if local::is_socket(&found) => std::fs::remove_file(path),
         Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is something else, which is left alone")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
@@ -61,6 +52,8 @@ fn give_way(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn config(path: &Path, mode: u32, gid: Option<u32>) -> config::Put {

@@ -5,7 +5,6 @@ mod input;
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use super::args::PutArgs;
 use super::exit::{Exit, Failure};
 use super::{load, output};
 use crate::clock;
+use crate::platform::local::Connection;
 use crate::put::{Answer, Header, Kind, Trouble, VERSION};
 use input::{Batch, Input};
 
@@ -101,7 +101,7 @@ fn wait(time: Duration) {
 }
 
 fn ask(socket: &Path, first_line: &[u8], lines: &[u8]) -> Result<Answer, Trouble> {
-    let mut stream = UnixStream::connect(socket).map_err(|error| match error.kind() {
+    let mut stream = Connection::connect(socket).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => Trouble::new(Kind::Busy, "too many applications wait for the agent"),
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
             Trouble::new(Kind::Unwritable, "no agent runs there, or its [put] is not enabled")

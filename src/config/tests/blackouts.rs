@@ -41,6 +41,9 @@ fn what_cannot_be_a_window_is_refused() {
         ("from = \"22:00\"\nto = \"06:00\"\nzone = \"Mars/Base\"", "\"Mars/Base\" is not known"),
         ("cron = \"0 2 * * *\"\nlasts = \"2h\"", "has 5 fields"),
         ("cron = \"0 0 2 * * ?\"\nlasts = \"0s\"", "0s is outside"),
+        ("from = \"06:00\"\nto = \"06:00\"", "the window ends when it begins"),
+        ("from = \"24:00\"\nto = \"00:00\"", "the window ends when it begins"),
+        ("from = \"24:00\"\nto = \"24:00\"", "the window ends when it begins"),
         ("from = \"22:00\"\nto = \"06:00\"\ncollector = [\"cpu\"]", "did you mean collectors?"),
     ] {
         let message = error(night(lines));
@@ -61,6 +64,30 @@ fn a_window_for_nobody_is_a_warning() {
     let checked = night("from = \"22:00\"\nto = \"06:00\"\ncollectors = [\"cpuu\"]").unwrap();
     let told = warnings(&checked).concat();
     assert!(told.contains("no collector is called \"cpuu\"") && told.contains("did you mean \"cpu\"?"), "{told}");
+}
+
+#[test]
+fn windows_that_leave_no_run_are_a_warning() {
+    for lines in [
+        "from = \"00:00\"\nto = \"24:00\"",
+        "cron = \"* * * * * ?\"\nlasts = \"1h\"\ncollectors = [\"cpu\"]",
+        "from = \"00:00\"\nto = \"12:00\"\n[[blackout]]\nname = \"b\"\nfrom = \"12:00\"\nto = \"24:00\"",
+    ] {
+        let told = warnings(&night(lines).unwrap());
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains("take every run of the coming 35 days") && told[0].contains("cpu"), "{told:?}");
+        assert!(told[0].contains("holdover.toml:") && told[0].contains("hint: "), "{told:?}");
+    }
+    let one =
+        "[[collector]]\nname = \"job\"\nexec = [\"/bin/true\"]\ncron = \"0 30 2 * * ?\"\n[[blackout]]\nname = \"n\"";
+    let told = warnings(&with_broker(&format!("{one}\nfrom = \"02:00\"\nto = \"04:00\"")).unwrap());
+    assert!(
+        told[0].ends_with("from job\n  hint: look at from, to, days and lasts; 'holdover next' shows what runs"),
+        "{told:?}"
+    );
+    assert_eq!(warnings(&night("from = \"22:00\"\nto = \"06:00\"").unwrap()), [""; 0]);
+    let whole = "from = \"00:00\"\nto = \"24:00\"\ndays = [\"SAT\", \"SUN\"]";
+    assert_eq!(warnings(&night(whole).unwrap()), [""; 0]);
 }
 
 #[test]

@@ -5,6 +5,8 @@ mod blackouts;
 mod broker;
 mod collectors;
 mod keys;
+mod limits;
+mod owners;
 mod report;
 mod sides;
 mod sources;
@@ -21,7 +23,7 @@ const BROKER: &str = "[broker]\nurl = \"mqtts://b.example\"\n";
 const NOW: Now = Now { mono: Duration::from_secs(100), boot: Duration::from_secs(100), wall_ms: 1_789_997_600_000 };
 
 fn around<'a>(env: &'a [(String, String)]) -> Surroundings<'a> {
-    Surroundings { env, now: NOW, file_system_bytes: |_| Some(100 << 30) }
+    Surroundings { env, now: NOW, file_system_bytes: |_| Some(100 << 30), guarded: false }
 }
 
 fn parse(text: &str) -> Result<Checked, Rejected> {

@@ -136,6 +136,41 @@ fn the_users_lines_of_a_script_stand_in_for_all_of_the_vendors() {
     assert!(tree.origins()[1].ends_with(" /share/default.cron:1"), "{:?}", tree.origins());
 }
 
+/// Another ending, another directory, the same characters once they are a name: another script, and both run.
+#[test]
+fn a_script_that_is_called_alike_stands_in_for_none() {
+    let vendor = "[0 0/1 * * * ?] default/disk.sh\n[0 0/1 * * * ?] default/net/if.sh";
+    let tree =
+        Tree::new(vendor, "[1 * * * * ?] user/disk.py\n[1 * * * * ?] /opt/disk.sh\n[1 * * * * ?] user/net-if.sh");
+    tree.script("etc/user/disk.py").script("etc/user/net-if.sh");
+    assert_eq!(
+        tree.runs(),
+        [
+            "disk: 0 0/1 * * * ? (UTC): /share/default/disk.sh",
+            "net-if: 0 0/1 * * * ? (UTC): /share/default/net/if.sh",
+            "disk-2: 1 * * * * ? (UTC): /etc/user/disk.py",
+            "disk-3: 1 * * * * ? (UTC): /opt/disk.sh",
+            "net-if-2: 1 * * * * ? (UTC): /etc/user/net-if.sh",
+        ]
+    );
+    assert!(tree.load().from_lines.iter().all(|from| from.instead_of.is_none()));
+}
+
+/// One script, however a line calls it.
+#[test]
+fn a_script_is_the_same_by_its_whole_path() {
+    for call in ["/share/default/disk.sh", "/etc/user/disk.sh"] {
+        let tree = Tree::new("[0 0/1 * * * ?] default/disk.sh", "");
+        tree.script("etc/user/disk.sh");
+        tree.write("etc/user.cron", format!("[1 * * * * ?] {}{call}", tree.0.path().display()));
+        assert_eq!(tree.runs(), [format!("disk: 1 * * * * ? (UTC): {call}")]);
+        let bare = Tree::new("[0 0/1 * * * ?] disk.sh", "[1 * * * * ?] user/disk.sh");
+        assert_eq!(bare.runs().len(), 1, "user/NAME and NAME");
+    }
+    let tree = Tree::new("[0 0/1 * * * ?] /bin/echo a", "[1 * * * * ?] /bin/../bin/echo b");
+    assert_eq!(tree.runs(), ["echo: 1 * * * * ? (UTC): /bin/../bin/echo b"]);
+}
+
 #[test]
 fn names_are_told_apart() {
     let tree = Tree::new(

@@ -94,10 +94,13 @@ fn environment_alone_suffices_and_knows_types() {
         ("HOLDOVER__AGENT__DEFAULT_COLLECTORS", "false"),
         ("HOLDOVER__UPLINK__IN_FLIGHT", "4"),
         ("HOLDOVER__OUTBOX__MAX_BYTES", "32MiB"),
+        ("HOLDOVER__AGENT__MAX_CPU", "7"),
+        ("HOLDOVER__AGENT__SHED", "cpu, load"),
     ]);
     let config = Config::load(&Sources::default(), &around(&vars)).unwrap().config;
     assert_eq!((config.broker.urls.len(), config.uplink.in_flight, config.outbox.max_bytes), (2, 4, 32 << 20));
     assert!(config.collectors.is_empty());
+    assert_eq!((config.agent.limits.max_cpu, config.agent.limits.shed), (7, vec!["cpu".to_owned(), "load".to_owned()]));
 }
 
 #[test]

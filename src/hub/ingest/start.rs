@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::adopt::{adopt, begin_batch};
 use super::options::IngestError;
 use super::writer::{FIRST_WAIT, LONGEST_WAIT};
+use crate::aside;
 use crate::clock::{self, Now};
 use crate::hub::ledger::{Ledger, LedgerError};
 use crate::hub::repeats::Repeats;
@@ -66,7 +67,7 @@ pub(super) async fn settle(
             let found = bring(&mut ledger, sink.as_mut(), &|| flag.load(Ordering::Relaxed));
             (ledger, sink, found)
         };
-        let mut attempt = tokio::task::spawn_blocking(attempt);
+        let mut attempt = aside::run("hub-start", attempt);
         let ended = tokio::select! {
             ended = &mut attempt => ended,
             () = stop.as_mut() => {
@@ -76,7 +77,7 @@ pub(super) async fn settle(
             }
         };
         let found;
-        (ledger, sink, found) = ended.map_err(|e| IngestError::Internal(e.to_string()))?;
+        (ledger, sink, found) = ended.map_err(|lost| IngestError::Internal(format!("cannot begin: {lost}")))?;
         let error = match found {
             Ok((tracker, sites)) => return Ok(Some(Ground { ledger, sink, tracker, sites })),
             Err(error @ (IngestError::Sink(_) | IngestError::Ledger(LedgerError::Io { .. }))) => error,
@@ -169,6 +170,16 @@ mod tests {
     #[tokio::test]
     async fn a_start_on_a_full_disk_waits_for_room() {
         assert!(settled(Planted { full: 2, endless: false }, std::future::pending()).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_start_without_a_thread_is_an_error_that_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(dir.path()).unwrap();
+        let sink = Box::new(Planted { full: 0, endless: false });
+        let stop = std::pin::pin!(std::future::pending());
+        let error = aside::without_threads(settle(ledger, sink, stop)).await.err().expect("there is no thread");
+        assert!(error.to_string().contains("cannot begin: the system gives no thread"), "{error}");
     }
 
     #[tokio::test]

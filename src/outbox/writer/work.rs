@@ -1,18 +1,19 @@
 //! The writer's work, without thread and clock: what is taken from the inbox when, in which order it is carried out, and
 //! what is tried again. The thread calls it with real time, the simulation with its own.
 
+mod commit;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::handle::{Inbox, Load, Reply, Returned, Shared, Stored, Waiting};
+use super::handle::{Inbox, Load, Shared, Waiting};
 use super::{Event, Opening, Witness};
 use crate::clock::Now;
 use crate::outbox::value::Times;
-use crate::outbox::{AppendError, Appended, Loaded, Outbox};
+use crate::outbox::{Loaded, Outbox};
 use crate::ranges::RangeSet;
-use crate::record::Run;
 use crate::wire::{Chunk, Loss, LossReason};
 
 /// A commit takes about so many bytes of runs at most; more wait for the next one.
@@ -25,8 +26,6 @@ const REOPEN_MIN: Duration = Duration::from_secs(1);
 const REOPEN_MAX: Duration = Duration::from_secs(60);
 /// A load that the disk refused is tried again after this.
 const RELOAD: Duration = Duration::from_secs(1);
-/// Commits of 128 KiB in one turn: runs wait in memory meanwhile.
-const REDRAWS: usize = 8;
 
 /// Whom events are told, in order.
 pub type Tell = Box<dyn FnMut(Event) + Send>;
@@ -243,81 +242,6 @@ impl Writer {
         }
     }
 
-    fn commit(&mut self, waiting: Vec<Waiting>, now: Now) {
-        let Some(outbox) = &mut self.opening.outbox else { return };
-        let (runs, rest): (Vec<Run>, Vec<_>) = waiting.into_iter().map(|w| (w.run, (w.size, w.reply))).unzip();
-        match outbox.append(&runs, now) {
-            Ok(appended) => {
-                if runs.iter().any(|run| is_vouched_for(run, now)) {
-                    outbox.vouch(now);
-                }
-                self.shared.inbox().bytes -= rest.iter().map(|(size, _)| size).sum::<usize>();
-                if let Some(witness) = &mut self.witness {
-                    appended.runs.iter().flat_map(|(_, chunks)| chunks).for_each(witness);
-                }
-                let returned = answer(&appended, &runs, rest.into_iter().map(|(_, reply)| reply));
-                self.recovered();
-                let next_seq = appended.next_seq;
-                for (collector, chunks) in appended.runs {
-                    (self.tell)(Event::Appended { collector, chunks, next_seq });
-                }
-                if !appended.losses.is_empty() {
-                    (self.tell)(Event::Lost(appended.losses));
-                }
-                self.send_all((0..returned).map(|_| Event::Returned).collect());
-            }
-            Err(AppendError::Unavailable { why, retry_in }) => {
-                self.broken = true;
-                let waiting = runs.into_iter().zip(rest).map(|(run, (size, reply))| Waiting { run, size, reply });
-                self.put_back(waiting.collect(), &why, now.mono + retry_in);
-            }
-        }
-        self.problems();
-    }
-
-    /// Some steps of what [`Outbox::redraw`] does; the disk's refusal ends them until another turn.
-    fn redraw(&mut self, now: Now) {
-        let was_redrawing = std::mem::take(&mut self.redrawing);
-        for step in 0..REDRAWS {
-            let Some(outbox) = &mut self.opening.outbox else { return };
-            let Ok(Some(redrawn)) = outbox.redraw(now) else {
-                // Until the old seqs are durably declared, a kill brings their records back under them.
-                if was_redrawing || step > 0 {
-                    self.save(now);
-                }
-                return;
-            };
-            let chunks: Vec<Chunk> = redrawn.runs.into_iter().flat_map(|(_, chunks)| chunks).collect();
-            if let Some(witness) = &mut self.witness {
-                chunks.iter().for_each(witness);
-            }
-            self.send_all([Event::Redrawn(chunks), Event::Lost(redrawn.losses)].into());
-        }
-        self.redrawing = true;
-    }
-
-    /// Runs that could not be stored are first again, and still counted; those that their makers keep are given back.
-    fn put_back(&mut self, runs: Vec<Waiting>, why: &str, until: Duration) {
-        self.not_before = until;
-        let shared = Arc::clone(&self.shared);
-        let mut inbox = shared.inbox();
-        inbox.unwritable = Some(why.to_owned());
-        let (kept, runs): (Vec<Waiting>, Vec<Waiting>) = runs.into_iter().partition(|waiting| waiting.reply.is_some());
-        inbox.bytes -= kept.iter().map(|waiting| waiting.size).sum::<usize>();
-        if !runs.is_empty() {
-            inbox.since.get_or_insert(until);
-        }
-        for run in runs.into_iter().rev() {
-            inbox.runs.push_front(run);
-        }
-        drop(inbox);
-        for reply in kept.into_iter().filter_map(|waiting| waiting.reply) {
-            // Whoever asked may have gone away.
-            drop(reply.send(Err(Returned::Unwritable(why.to_owned()))));
-            (self.tell)(Event::Returned);
-        }
-    }
-
     fn load(&mut self, load: Load, now: Now) {
         let Some(outbox) = &mut self.opening.outbox else { return };
         let Load { epoch, range, max_bytes, .. } = load;
@@ -400,32 +324,4 @@ impl Writer {
             (self.tell)(event);
         }
     }
-}
-
-/// Whether a time service that vouched for the clock when the run was made vouches for the present reading too: a run that
-/// waited in memory says nothing of a clock that was set since. Points with a time of their own say nothing either.
-fn is_vouched_for(run: &Run, now: Now) -> bool {
-    run.context.synced && run.points.iter().any(|point| now.continues(point.ts, point.mono))
-}
-
-/// Tells whoever waits for one of `runs` what the commit has made of it. Returns how many were not stored.
-fn answer(appended: &Appended, runs: &[Run], replies: impl Iterator<Item = Option<Reply>>) -> usize {
-    let mut returned = 0;
-    for (run, reply) in runs.iter().zip(replies) {
-        let Some(reply) = reply else { continue };
-        // By identity: several may go by one name, and one without a stored record is not listed.
-        let chunks = appended.runs.iter().find(|(name, _)| Arc::ptr_eq(name, &run.collector)).map(|(_, chunks)| chunks);
-        let outcome = match chunks {
-            Some(chunks) => Ok(Stored {
-                epoch: chunks.first().map_or(0, |chunk| chunk.epoch),
-                seqs: chunks.iter().map(|chunk| chunk.first..=chunk.last()).collect(),
-            }),
-            None if appended.refused > 0 => Err(Returned::Full),
-            None => Err(Returned::Oversize),
-        };
-        returned += usize::from(outcome.is_err());
-        // Whoever asked may have gone away: it is stored all the same.
-        drop(reply.send(outcome));
-    }
-    returned
 }

@@ -3,7 +3,9 @@ use std::time::Duration;
 
 use super::ms;
 use crate::clock::Now;
-use crate::schedule::{Job, MAX_COUNTED, Misfire, MissReason, Missed, Polled, RECHECK, Schedule, Scheduler, Zone};
+use crate::schedule::{
+    Job, LONGEST_PAUSE, MAX_COUNTED, Misfire, MissReason, Missed, Polled, RECHECK, Schedule, Scheduler, Share, Zone,
+};
 
 const MINUTE: &str = "0 * * * * ?";
 const DAILY: &str = "0 0 3 * * ?";
@@ -245,4 +247,51 @@ fn schedule_that_ends_leaves_nothing_to_wake_for() {
     assert_eq!(host.run(60).len(), 1);
     assert_eq!(host.scheduler.next_wake(), None);
     assert_eq!(Scheduler::new(Vec::new(), host.now).next_wake(), None);
+}
+
+#[test]
+fn a_job_that_is_thinned_out_runs_once_in_so_many_times_and_the_rest_is_missed() {
+    let mut host = Host::new("2026-01-01 00:00:30", vec![every(10)]);
+    assert_eq!(host.run(100).len(), 10);
+    host.scheduler.set_share(0, Share::OneOf(4));
+    let mut runs = Vec::new();
+    for _ in 0..12 {
+        host.pass(10.0);
+        let polled = host.poll();
+        assert!(polled.missed.iter().all(|missed| (missed.count, missed.reason) == (1, MissReason::Shed)));
+        assert_eq!(polled.due.len() + polled.missed.len(), 1);
+        runs.push(polled.due.len());
+        host.scheduler.mark_done(0);
+    }
+    assert_eq!(runs, [0, 0, 0, 1].repeat(3));
+    host.scheduler.set_share(0, Share::None);
+    assert!(host.run(24 * 3600).is_empty());
+    host.scheduler.set_share(0, Share::All);
+    assert_eq!(host.run(100).len(), 10);
+}
+
+#[test]
+fn what_is_rare_is_not_thinned_out_and_nothing_waits_longer_than_the_pause() {
+    let mut host = Host::new("2026-01-01 00:00:30", vec![cron(DAILY, Misfire::Skip)]);
+    host.scheduler.set_share(0, Share::OneOf(8));
+    assert_eq!(host.run(5 * 86_400).len(), 5);
+    let mut host = Host::new("2026-01-01 00:00:30", vec![cron("0 0/4 * * * ?", Misfire::Skip)]);
+    host.scheduler.set_share(0, Share::OneOf(8));
+    let ran = host.run(3600);
+    // 4 and 8 minutes are within the pause, 12 is the first beyond it.
+    assert!(ran.windows(2).all(|pair| pair[1] - pair[0] == 12 * 60_000), "{ran:?}");
+    assert!(Duration::from_secs(8 * 60) < LONGEST_PAUSE && ran.len() == 5);
+}
+
+#[test]
+fn a_share_stays_over_a_reload_and_a_run_that_goes_on_is_an_overlap() {
+    let mut host = Host::new("2026-01-01 00:00:30", vec![every(10)]);
+    host.scheduler.set_share(0, Share::OneOf(2));
+    host.pass(10.0);
+    assert_eq!(host.poll().due.len(), 1);
+    host.scheduler.replace(vec![every(10)], host.now);
+    host.pass(10.0);
+    assert_eq!(host.poll().missed[0].reason, MissReason::Overlap);
+    host.scheduler.mark_done(0);
+    assert_eq!(host.run(40).len(), 2);
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{ms, zone};
 use crate::clock::Now;
-use crate::schedule::{Cron, Job, Misfire, Schedule, Scheduler};
+use crate::schedule::{Cron, Job, Misfire, MissReason, Schedule, Scheduler, Share};
 
 struct Random(u64);
 
@@ -38,6 +38,7 @@ const EXPRESSIONS: &[&str] =
 struct Account {
     runs: u64,
     missed: u64,
+    shed: u64,
     last_scheduled: Option<i64>,
     last_decision: Duration,
 }
@@ -106,10 +107,15 @@ fn simulate(seed: u64, backward_allowed: bool) -> (Vec<Job>, BTreeMap<usize, Acc
                 true
             }
         });
+        if !backward_allowed && world.random.below(300) == 0 {
+            let share = [Share::All, Share::OneOf(2), Share::OneOf(8), Share::None][world.random.below(4) as usize];
+            (0..jobs.len()).for_each(|job| scheduler.set_share(job, share));
+        }
         let polled = scheduler.poll(world.now);
         for missed in &polled.missed {
             let account = accounts.get_mut(&missed.job).unwrap();
             account.missed += missed.count;
+            account.shed += if missed.reason == MissReason::Shed { missed.count } else { 0 };
             account.last_decision = world.now.mono;
         }
         for run in &polled.due {
@@ -134,6 +140,7 @@ fn simulate(seed: u64, backward_allowed: bool) -> (Vec<Job>, BTreeMap<usize, Acc
 fn every_occurrence_is_a_run_or_missed_in_simulated_days() {
     for seed in seeds(15) {
         let (jobs, accounts, start, world) = simulate(seed, false);
+        assert!(accounts[&0].shed > 0, "the seed sheds load at least once");
         for (id, account) in accounts {
             let Schedule::Cron(cron, zone) = &jobs[id].schedule else { unreachable!("all jobs are cron") };
             let jitter = jobs[id].jitter.as_millis() as i64;

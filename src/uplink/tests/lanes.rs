@@ -175,6 +175,34 @@ fn history_goes_oldest_first_epoch_by_epoch_and_is_paced() {
 }
 
 #[test]
+fn an_eased_uplink_sends_history_no_faster_than_by_default_and_then_as_before() {
+    let batches = |b: &mut Bench| {
+        let mut batches = 0;
+        for _ in 0..250 {
+            for seen in b.take("h") {
+                batches += 1;
+                b.ack(seen.token, 0);
+            }
+            b.pass(Duration::from_millis(20));
+            b.ack_own();
+        }
+        batches
+    };
+    let mut b = Bench::connected(Settings { pace: None, ..settings() }, backlog(20_000, 1_000), Limits::default());
+    b.input(Input::Ease(true));
+    let eased = batches(&mut b);
+    assert!((36..=44).contains(&eased), "{eased} batches in five seconds at eight a second");
+    b.input(Input::Ease(false));
+    assert!(batches(&mut b) > 2 * eased);
+    // A pace that is slower anyway stays as it is.
+    let slow = Settings { pace: Some(Pace { bytes_per_s: 1_000_000, batches_per_s: 2 }), ..settings() };
+    let mut b = Bench::connected(slow, backlog(3_000, 1_000), Limits::default());
+    b.input(Input::Ease(true));
+    let eased = batches(&mut b);
+    assert!((8..=12).contains(&eased), "{eased} batches in five seconds at two a second");
+}
+
+#[test]
 fn losses_ride_on_history_and_are_sent_again_until_settled() {
     let mut b = Bench::connected(settings(), vec![], Limits::default());
     b.input(Input::Lost(vec![loss(1, 5)]));

@@ -143,13 +143,11 @@ impl Driver {
             return Ok(());
         }
         let after = self.rules.connect_timeout;
-        match tokio::time::timeout(after, tokio::net::lookup_host((url.host(), url.port()))).await {
+        match tokio::time::timeout(after, found(url.host().to_owned(), url.port())).await {
             Err(_) => Err(CloseKind::ConnectTimeout { after, dns: true }),
-            Ok(Err(e)) => Err(CloseKind::Dns(e.to_string())),
-            Ok(Ok(mut addresses)) => match addresses.next() {
-                Some(_) => Ok(()),
-                None => Err(CloseKind::Dns("the name has no address".into())),
-            },
+            Ok(Err(why)) => Err(CloseKind::Dns(why)),
+            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(false)) => Err(CloseKind::Dns("the name has no address".into())),
         }
     }
 
@@ -367,6 +365,15 @@ impl Driver {
                 Err(CloseKind::Protocol("it sent more than the limits of the connection allow".into()))
             }
         }
+    }
+}
+
+/// Whether a name has an address. tokio panics where the system gives it no thread: in a task of its own that is an answer.
+async fn found(host: String, port: u16) -> Result<bool, String> {
+    let lookup = async move { tokio::net::lookup_host((host, port)).await.map(|mut all| all.next().is_some()) };
+    match tokio::spawn(lookup).await {
+        Ok(found) => found.map_err(|error| error.to_string()),
+        Err(error) => Err(format!("it was not looked up: {error}")),
     }
 }
 

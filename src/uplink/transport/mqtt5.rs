@@ -111,8 +111,12 @@ impl Connection {
         let event = match self.events.recv().await {
             Some(TransportEvent::Progress) => self.discards.take().unwrap_or(TransportEvent::Progress),
             Some(event) => event,
-            // The driver always ends with Closed, unless it panicked.
-            None => TransportEvent::Closed(CloseKind::Lost("internal error: its task ended".into()).at(&self.address)),
+            // The driver always ends with Closed, unless it panicked: rumqttc resolves the name once more, and tokio panics
+            // where the system gives it no thread for that.
+            None => {
+                let why = (&mut self.task).await.err().map_or_else(|| "its task ended".to_owned(), |e| e.to_string());
+                TransportEvent::Closed(CloseKind::Lost(format!("internal error: {why}")).at(&self.address))
+            }
         };
         match &event {
             TransportEvent::Connected(limits) => self.limits = Some(limits.clone()),

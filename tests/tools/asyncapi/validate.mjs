@@ -1,6 +1,7 @@
 // Usage: node validate.mjs <schemas directory>
 // Parses asyncapi.yaml with AsyncAPI's own parser, and checks each vectors/v1/{schema}.{case}.json against
-// {schema}.schema.json with ajv. Prints {"addresses": [...], "vectors": n}; problems go to stderr, exit 1.
+// {schema}.schema.json with ajv, as each examples/{schema}.json. Prints {"addresses": [...], "vectors": n,
+// "examples": n}; problems go to stderr, exit 1.
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -20,19 +21,24 @@ if (!document) problems.push("asyncapi.yaml: the parser gave no document");
 
 const ajv = new Ajv2020({ strict: true, strictTypes: false, allErrors: true });
 const validators = new Map();
-const vectors = readdirSync(join(dir, "vectors/v1")).filter((name) => name.endsWith(".json"));
-for (const file of vectors) {
-  const schema = file.split(".")[0];
-  if (!validators.has(schema)) validators.set(schema, ajv.compile(schemaOf(schema)));
-  const validate = validators.get(schema);
-  if (!validate(JSON.parse(readFileSync(join(dir, "vectors/v1", file), "utf8")))) {
-    problems.push(`${file}: ${ajv.errorsText(validate.errors)}`);
+const check = (folder) => {
+  const files = readdirSync(join(dir, folder)).filter((name) => name.endsWith(".json"));
+  for (const file of files) {
+    const schema = file.split(".")[0];
+    if (!validators.has(schema)) validators.set(schema, ajv.compile(schemaOf(schema)));
+    const validate = validators.get(schema);
+    if (!validate(JSON.parse(readFileSync(join(dir, folder, file), "utf8")))) {
+      problems.push(`${file}: ${ajv.errorsText(validate.errors)}`);
+    }
   }
-}
+  return files.length;
+};
+const vectors = check("vectors/v1");
+const examples = check("examples");
 
 if (problems.length > 0) {
   console.error(problems.join("\n"));
   process.exit(1);
 }
 const addresses = document.channels().all().map((channel) => channel.address());
-console.log(JSON.stringify({ addresses, vectors: vectors.length }));
+console.log(JSON.stringify({ addresses, vectors, examples }));

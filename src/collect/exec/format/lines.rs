@@ -13,6 +13,7 @@ use crate::record::{Point, Tags};
 const MAX_REASON: usize = 300;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Lines {
     /// A line that begins with `{` is NDJSON, any other Influx line protocol.

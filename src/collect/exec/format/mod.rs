@@ -20,6 +20,8 @@ mod value;
 use std::fmt;
 
 pub use lines::Lines;
+#[cfg(feature = "schema")]
+pub use ndjson::Line as NdjsonLine;
 pub(super) use reading::Defaults;
 use reading::Reading;
 

@@ -23,15 +23,21 @@ pub(super) const SPEC: Spec = Spec {
     parse,
 };
 
+/// Public for its schema.
 #[derive(serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-struct Line {
+pub struct Line {
+    /// What was measured; the collector's name unless given.
     name: Option<String>,
-    /// Milliseconds since 1970.
+    /// Milliseconds since 1970; now unless given.
     ts: Option<i64>,
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, String>", extend("maxProperties" = MAX_TAGS)))]
     tags: Bounded<String, MAX_TAGS>,
+    /// Null: not measured.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, Option<Value>>", extend("maxProperties" = MAX_FIELDS)))]
     fields: Bounded<Option<Value>, MAX_FIELDS>,
     status: Option<Status>,
     error: Option<RunError>,

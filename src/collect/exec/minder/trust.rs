@@ -96,8 +96,8 @@ fn judge(path: &Path, meta: &Metadata, trusted: &[u32]) -> Result<(), Distrust> 
     let owner = meta.uid();
     if !trusted.contains(&owner) {
         return Err(Distrust::Refused(format!(
-            "{shown} belongs to user {owner}, who could change what is run; `chown root {shown}`, or run it as that \
-             user (`user`)"
+            "{shown} belongs to user {owner}, who could change what is run; `chown root {shown}`, or run a program as \
+             that user (`user`)"
         )));
     }
     // Everybody's directory in which only owners rename and remove, like /tmp; a link's mode means nothing.

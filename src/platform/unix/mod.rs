@@ -1,0 +1,7 @@
+//! Linux, and what is like it.
+
+pub mod children;
+pub mod clocks;
+pub mod files;
+pub mod local;
+pub mod service;
