@@ -88,9 +88,11 @@ pub(super) fn not_started(script: &Script, program: &str, error: &io::Error) -> 
     if let Some(dir) = dir {
         return RunError::new(ErrorKind::Spawn, format!("{program}: its directory {} does not exist", dir.display()));
     }
-    let file = Path::new(program).metadata().ok().filter(|_| program.contains('/'));
+    let file = Path::new(program).metadata().ok().filter(|_| program.contains(std::path::is_separator));
     let (kind, why) = match (error.kind(), file) {
-        (io::ErrorKind::NotFound, None) if program.contains('/') => (ErrorKind::Spawn, "no such file"),
+        (io::ErrorKind::NotFound, None) if program.contains(std::path::is_separator) => {
+            (ErrorKind::Spawn, "no such file")
+        }
         (io::ErrorKind::NotFound, None) => (ErrorKind::Spawn, "not found in PATH; give the full path"),
         (io::ErrorKind::NotFound, Some(_)) => {
             (ErrorKind::Spawn, "the interpreter named in its first line (`#!`), or its loader, does not exist")
