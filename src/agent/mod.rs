@@ -307,7 +307,7 @@ impl Agent {
         let now = clock::now();
         self.report.outbox(&event, now);
         match &event {
-            Event::Appended { .. } | Event::Returned => self.unstored = self.unstored.saturating_sub(1),
+            Event::Appended { .. } | Event::Unstored => self.unstored = self.unstored.saturating_sub(1),
             Event::Opened(found) => {
                 self.opened();
                 self.collecting.events().remember(found.notes.get(Events::NOTE).map(String::as_str));

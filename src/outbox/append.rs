@@ -33,8 +33,8 @@ struct Plan {
 }
 
 impl Outbox {
-    /// Draws seqs for every point of `runs` and stores them in one durable commit. On an error nothing is stored
-    /// and the runs are still the caller's. An empty slice commits what is owed (see [`Outbox::owe`]).
+    /// Draws seqs for every point of `runs` and stores them in one durable commit. On an error the runs are still the
+    /// caller's; what was attempted may be found at the next open until another append succeeds. An empty slice commits what is owed (see [`Outbox::owe`]).
     pub fn append(&mut self, runs: &[Run], now: Now) -> Result<Appended, AppendError> {
         self.writable(now)?;
         let plan = self.plan(runs);
@@ -113,7 +113,7 @@ impl Outbox {
         match &self.writing {
             Writing::Ready(_) => Ok(()),
             Writing::Broken { why, retry_at, .. } if *retry_at > now.mono => {
-                Err(AppendError::Unavailable { why: why.clone(), retry_in: *retry_at - now.mono })
+                Err(AppendError::Unavailable { why: why.clone(), retry_in: *retry_at - now.mono, attempted: false })
             }
             Writing::Broken { .. } => self.recover(now),
         }
@@ -123,14 +123,13 @@ impl Outbox {
     fn commit(&mut self, batch: &Batch, now: Now) -> Result<(), AppendError> {
         let Err(fault) = self.try_commit(batch) else { return Ok(()) };
         self.break_off(&fault, now);
-        self.recover(now)?;
-        match self.try_commit(batch) {
-            Ok(()) => Ok(()),
-            Err(fault) => {
+        let again = self.recover(now).and_then(|()| {
+            self.try_commit(batch).map_err(|fault| {
                 self.break_off(&fault, now);
-                Err(self.unavailable(now))
-            }
-        }
+                self.unavailable(now)
+            })
+        });
+        again.map_err(AppendError::attempted)
     }
 
     fn try_commit(&mut self, batch: &Batch) -> Result<(), Fault> {
@@ -163,12 +162,11 @@ impl Outbox {
     }
 
     pub(super) fn unavailable(&self, now: Now) -> AppendError {
-        match &self.writing {
-            Writing::Broken { why, retry_at, .. } => {
-                AppendError::Unavailable { why: why.clone(), retry_in: retry_at.saturating_sub(now.mono) }
-            }
-            Writing::Ready(_) => AppendError::Unavailable { why: "unknown".into(), retry_in: RETRY_MIN },
-        }
+        let (why, retry_in) = match &self.writing {
+            Writing::Broken { why, retry_at, .. } => (why.clone(), retry_at.saturating_sub(now.mono)),
+            Writing::Ready(_) => ("unknown".into(), RETRY_MIN),
+        };
+        AppendError::Unavailable { why, retry_in, attempted: false }
     }
 
     /// Creates a segment to append to after the last one was given up (or at the start, when there was none).

@@ -180,9 +180,17 @@ pub struct Appended {
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
-    /// Nothing was stored; the runs are still the caller's.
+    /// The runs are still the caller's. `attempted`: some of their bytes may be in the file, and a start before the next
+    /// append that succeeds may find them whole.
     #[error("the outbox cannot be written: {why}; trying again in {} s", retry_in.as_secs())]
-    Unavailable { why: String, retry_in: Duration },
+    Unavailable { why: String, retry_in: Duration, attempted: bool },
+}
+
+impl AppendError {
+    fn attempted(self) -> Self {
+        let Self::Unavailable { why, retry_in, .. } = self;
+        Self::Unavailable { why, retry_in, attempted: true }
+    }
 }
 
 /// The outcome of one load.

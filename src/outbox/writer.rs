@@ -47,8 +47,8 @@ pub enum Event {
     Lost(Vec<Loss>),
     /// Something is wrong; one line.
     Problem(String),
-    /// A run of [`Handle::put`] was given back to its maker.
-    Returned,
+    /// One run was not committed and never will be: its maker has it, or it is a loss.
+    Unstored,
     /// Records can be stored again.
     Recovered,
     /// Every 10 s.

@@ -1,6 +1,10 @@
 //! Runs whose makers keep them until they are stored: answered after the commit, given back when they cannot be stored,
 //! never a loss by memory or by a disk that fails.
 
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::oneshot;
 
@@ -61,29 +65,145 @@ fn what_is_answered_as_stored_is_there_after_a_crash() {
     assert_eq!(next, [41; 19]);
 }
 
+/// The writer without its thread: each step is the caller's, and `unstored` counts what it tells to be nowhere.
+struct Bench {
+    disk: SimDisk,
+    handle: Handle,
+    writer: writer::Writer,
+    unstored: Arc<AtomicU64>,
+}
+
+impl Bench {
+    /// One record is stored.
+    fn new(drop: DropPolicy) -> Self {
+        let disk = SimDisk::new();
+        let unstored = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&unstored);
+        let tell = Box::new(move |event| {
+            if matches!(event, Event::Lost(_)) && drop == DropPolicy::DropOldest {
+                panic!("a loss: {event:?}");
+            }
+            counter.fetch_add(u64::from(matches!(event, Event::Unstored)), Ordering::Relaxed);
+        });
+        let opening = writer::open(Arc::new(disk.clone()), options(drop), at(0)).unwrap();
+        let (handle, writer) = opening.stepped(Duration::from_millis(20), at(0).mono, tell);
+        let mut bench = Self { disk, handle, writer, unstored };
+        let mut first = bench.put(1, 50, 0);
+        bench.step(1);
+        assert_eq!(first.try_recv().unwrap().unwrap().seqs, [1..=1]);
+        bench
+    }
+
+    fn put(&self, points: usize, bytes: usize, seconds: u64) -> oneshot::Receiver<Result<Stored, Returned>> {
+        let (reply, answer) = oneshot::channel();
+        self.handle.put(run(points, bytes), reply, at(seconds).mono);
+        answer
+    }
+
+    fn step(&mut self, seconds: u64) {
+        self.handle.commit(None);
+        self.writer.step(at(seconds));
+    }
+
+    /// The next seq after a kill, and after power cuts.
+    fn next_seqs(&self) -> BTreeSet<u64> {
+        let cuts = (1..6).map(|seed| self.disk.world().crash(&mut Rng(seed))).collect::<Vec<_>>();
+        [self.disk.killed()].iter().chain(&cuts).map(|disk| next_seq(disk, DropPolicy::DropOldest)).collect()
+    }
+
+    fn mend(&self) {
+        self.disk.world().failure = None;
+    }
+}
+
+/// A failed commit may be found by the next start. So who put it is told nothing until it is stored; who comes meanwhile
+/// is refused at once.
 #[test]
 fn a_disk_that_fails_gives_them_back_and_stores_them_never() {
-    let disk = SimDisk::new();
-    let (_, told) = with_writer(&disk, DropPolicy::DropOldest, async |handle| {
-        put(handle, 1, 50).await.unwrap();
-        disk.fail(0, u64::MAX, std::io::ErrorKind::Other);
-        for _ in 0..3 {
-            assert!(matches!(put(handle, 2, 50).await, Err(Returned::Unwritable(_))));
-        }
-        disk.world().failure = None;
-        let again = async {
-            loop {
-                match put(handle, 1, 50).await {
-                    Ok(stored) => break stored,
-                    Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-                }
+    let (mut held, mut found, mut stored) = (0, 0, 0);
+    let kinds = [ErrorKind::StorageFull, ErrorKind::Other].into_iter();
+    let cases = kinds.flat_map(|kind| [1, 2, 4, 8, u64::MAX].map(|times| (kind, times)));
+    for ((kind, times), after) in cases.flat_map(|case| (0..24).map(move |after| (case, after))) {
+        let case = format!("{kind}, {times} times after {after}");
+        let mut bench = Bench::new(DropPolicy::DropOldest);
+        bench.disk.fail(after, times, kind);
+        let mut answer = bench.put(2, 50, 2);
+        bench.step(2);
+        let next = bench.next_seqs();
+        match answer.try_recv() {
+            Ok(Ok(_)) => {
+                stored += 1;
+                assert_eq!(next, BTreeSet::from([4]), "{case}");
             }
-        };
-        let stored = tokio::time::timeout(PATIENCE, again).await.expect("it is written again");
-        assert_eq!(stored.seqs, [2..=2], "those that were given back have no seqs");
-    });
-    assert!(!told.iter().any(|event| matches!(event, Event::Lost(_))), "{told:?}");
-    assert!(told.iter().any(|event| matches!(event, Event::Returned)));
+            Ok(Err(why)) => assert_eq!(next, BTreeSet::from([2]), "{case}: it was given back: {why}"),
+            Err(_) => {
+                held += 1;
+                found += usize::from(next.contains(&4));
+                let mut late = bench.put(1, 50, 2);
+                assert!(matches!(late.try_recv().unwrap(), Err(Returned::Unwritable(_))), "{case}");
+                bench.step(10);
+                bench.mend();
+                bench.step(100);
+                assert_eq!(answer.try_recv().unwrap().unwrap().seqs, [2..=3], "{case}");
+                assert_eq!(bench.next_seqs(), BTreeSet::from([4]), "{case}");
+            }
+        }
+        assert_eq!(bench.unstored.load(Ordering::Relaxed), 0, "what was refused at once never waited");
+    }
+    assert!(held > 10 && found > 1 && stored > 10, "{held} held, of which a start finds {found}; {stored} stored");
+}
+
+#[test]
+fn those_that_wait_behind_a_failed_commit_are_given_back_with_it() {
+    let mut bench = Bench::new(DropPolicy::DropOldest);
+    let mut answers: Vec<_> = (0..4).map(|_| bench.put(100, 1000, 2)).collect();
+    assert!(bench.handle.append(run(1, 50), at(2).mono), "a collector's");
+    bench.disk.fail(0, u64::MAX, ErrorKind::Other);
+    bench.step(2);
+    let outcomes: Vec<_> = answers.iter_mut().map(oneshot::Receiver::try_recv).collect();
+    assert!(outcomes[..2].iter().all(Result::is_err), "they were in the commit");
+    assert!(outcomes[2..].iter().all(|o| matches!(o, Ok(Err(Returned::Unwritable(_))))), "{outcomes:?}");
+    assert_eq!(bench.unstored.load(Ordering::Relaxed), 2);
+    bench.mend();
+    bench.step(100);
+    assert!(answers[..2].iter_mut().all(|answer| answer.try_recv().unwrap().is_ok()));
+    assert_eq!(bench.next_seqs(), BTreeSet::from([203]), "the collector's is stored too");
+}
+
+#[test]
+fn one_that_nobody_waits_for_any_more_is_let_go_instead_of_tried_again() {
+    let mut bench = Bench::new(DropPolicy::DropOldest);
+    bench.disk.fail(0, u64::MAX, ErrorKind::Other);
+    let answer = bench.put(2, 50, 2);
+    bench.step(2);
+    drop(answer);
+    bench.mend();
+    bench.step(100);
+    assert_eq!(bench.unstored.load(Ordering::Relaxed), 1);
+    let mut next = bench.put(1, 50, 101);
+    bench.step(101);
+    assert_eq!(next.try_recv().unwrap().unwrap().seqs, [2..=2]);
+}
+
+#[test]
+fn every_run_that_is_not_stored_is_told_to_be_so() {
+    let mut bench = Bench::new(DropPolicy::DropNewest);
+    let mut seconds = 2;
+    let full = loop {
+        let mut answer = bench.put(100, 500, seconds);
+        bench.step(seconds);
+        seconds += 1;
+        assert!(seconds < 1000);
+        if let Err(why) = answer.try_recv().unwrap() {
+            break why;
+        }
+    };
+    assert_eq!((full, bench.unstored.load(Ordering::Relaxed)), (Returned::Full, 1));
+    for _ in 0..3 {
+        assert!(bench.handle.append(run(100, 500), at(seconds).mono), "a collector's");
+    }
+    bench.step(seconds);
+    assert_eq!(bench.unstored.load(Ordering::Relaxed), 4);
 }
 
 #[test]

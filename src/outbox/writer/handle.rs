@@ -64,6 +64,20 @@ pub(super) struct Waiting {
     pub(super) size: usize,
     /// Who waits for it, and keeps what is not stored.
     pub(super) reply: Option<Reply>,
+    /// A commit of it failed: its bytes may be in the file. Nobody can be told that it is not stored.
+    pub(super) attempted: bool,
+}
+
+impl Waiting {
+    /// Its maker has it, and may be told so.
+    pub(super) fn can_be_returned(&self) -> bool {
+        self.reply.is_some() && !self.attempted
+    }
+
+    /// Its maker was told that nothing is known of it, and has stopped waiting.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.attempted && self.reply.as_ref().is_some_and(Reply::is_closed)
+    }
 }
 
 /// Told once, after the commit; dropped untold, nothing is known.
@@ -83,7 +97,10 @@ pub enum Returned {
     Busy,
     #[error("the outbox cannot be written: {0}; try again when 'holdover status' shows no problem")]
     Unwritable(String),
-    #[error("the outbox is full and keeps what it has (outbox.drop = \"newest\"); try again when it has drained")]
+    #[error(
+        "the outbox is full, and nothing in it may or can make way (outbox.drop, outbox.max_bytes); try again when it has \
+         drained"
+    )]
     Full,
     #[error("the records are too large to be stored together; send fewer at a time")]
     Oversize,
@@ -137,12 +154,13 @@ impl Handle {
             return false;
         }
         inbox.bytes += size;
-        inbox.wait(Waiting { run, size, reply: None }, now);
+        inbox.wait(Waiting { run, size, reply: None, attempted: false }, now);
         true
     }
 
     /// The same for a run whose maker keeps it until `reply` says that it is stored, and is told when it cannot be:
-    /// it is never a loss, and leaves half of the memory to the collectors. `run.collector` is an `Arc` of its own.
+    /// it is never a loss, and leaves half of the memory to the collectors. One that a disk failed to commit waits until
+    /// it is stored after all, since a restart may find it until then; it is let go when nobody waits for it any more. `run.collector` is an `Arc` of its own.
     /// Returns whether it was taken.
     pub fn put(&self, run: Run, reply: Reply, now: Duration) -> bool {
         let size = estimate(&run);
@@ -158,7 +176,7 @@ impl Handle {
             Some(why) => drop(reply.send(Err(why))),
             None => {
                 inbox.bytes += size;
-                inbox.wait(Waiting { run, size, reply: Some(reply) }, now);
+                inbox.wait(Waiting { run, size, reply: Some(reply), attempted: false }, now);
             }
         }
         taken

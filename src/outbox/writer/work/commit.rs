@@ -16,18 +16,22 @@ const REDRAWS: usize = 8;
 
 impl Writer {
     pub(super) fn commit(&mut self, waiting: Vec<Waiting>, now: Now) {
+        let waiting = self.let_go(waiting);
         let Some(outbox) = &mut self.opening.outbox else { return };
-        let (runs, rest): (Vec<Run>, Vec<_>) = waiting.into_iter().map(|w| (w.run, (w.size, w.reply))).unzip();
+        let (runs, rest): (Vec<Run>, Vec<_>) =
+            waiting.into_iter().map(|w| (w.run, (w.size, w.reply, w.attempted))).unzip();
         match outbox.append(&runs, now) {
             Ok(appended) => {
                 if runs.iter().any(|run| is_vouched_for(run, now)) {
                     outbox.vouch(now);
                 }
-                self.shared.inbox().bytes -= rest.iter().map(|(size, _)| size).sum::<usize>();
+                self.shared.inbox().bytes -= rest.iter().map(|(size, ..)| size).sum::<usize>();
                 if let Some(witness) = &mut self.witness {
                     appended.runs.iter().flat_map(|(_, chunks)| chunks).for_each(witness);
                 }
-                let returned = answer(&appended, &runs, rest.into_iter().map(|(_, reply)| reply));
+                // Refused or too large, whole: nothing is told of their commit.
+                let unstored = runs.len().saturating_sub(appended.runs.len());
+                answer(&appended, &runs, rest.into_iter().map(|(_, reply, _)| reply));
                 self.recovered();
                 let next_seq = appended.next_seq;
                 for (collector, chunks) in appended.runs {
@@ -36,11 +40,16 @@ impl Writer {
                 if !appended.losses.is_empty() {
                     (self.tell)(Event::Lost(appended.losses));
                 }
-                self.send_all((0..returned).map(|_| Event::Returned).collect());
+                self.send_all((0..unstored).map(|_| Event::Unstored).collect());
             }
-            Err(AppendError::Unavailable { why, retry_in }) => {
+            Err(AppendError::Unavailable { why, retry_in, attempted: now_too }) => {
                 self.broken = true;
-                let waiting = runs.into_iter().zip(rest).map(|(run, (size, reply))| Waiting { run, size, reply });
+                let waiting = runs.into_iter().zip(rest).map(|(run, (size, reply, before))| Waiting {
+                    run,
+                    size,
+                    reply,
+                    attempted: before || now_too,
+                });
                 self.put_back(waiting.collect(), &why, now.mono + retry_in);
             }
         }
@@ -68,26 +77,32 @@ impl Writer {
         self.redrawing = true;
     }
 
-    /// Runs that could not be stored are first again, and still counted; those that their makers keep are given back.
+    /// Runs that could not be stored are first again, and still counted. Those that their makers keep are given back, with
+    /// all that wait behind them, unless some of them may be in the file: these wait too.
     pub(super) fn put_back(&mut self, runs: Vec<Waiting>, why: &str, until: Duration) {
         self.not_before = until;
         let shared = Arc::clone(&self.shared);
         let mut inbox = shared.inbox();
         inbox.unwritable = Some(why.to_owned());
-        let (kept, runs): (Vec<Waiting>, Vec<Waiting>) = runs.into_iter().partition(|waiting| waiting.reply.is_some());
-        inbox.bytes -= kept.iter().map(|waiting| waiting.size).sum::<usize>();
-        if !runs.is_empty() {
-            inbox.since.get_or_insert(until);
-        }
-        for run in runs.into_iter().rev() {
-            inbox.runs.push_front(run);
-        }
+        let all = runs.into_iter().chain(std::mem::take(&mut inbox.runs));
+        let (returned, left): (Vec<_>, Vec<_>) = all.partition(Waiting::can_be_returned);
+        inbox.bytes -= returned.iter().map(|waiting| waiting.size).sum::<usize>();
+        inbox.runs = left.into();
+        inbox.since = if inbox.runs.is_empty() { None } else { inbox.since.or(Some(until)) };
         drop(inbox);
-        for reply in kept.into_iter().filter_map(|waiting| waiting.reply) {
+        for reply in returned.into_iter().filter_map(|waiting| waiting.reply) {
             // Whoever asked may have gone away.
             drop(reply.send(Err(Returned::Unwritable(why.to_owned()))));
-            (self.tell)(Event::Returned);
+            (self.tell)(Event::Unstored);
         }
+    }
+
+    /// Without those that their makers have given up.
+    fn let_go(&mut self, waiting: Vec<Waiting>) -> Vec<Waiting> {
+        let (gone, waiting): (Vec<_>, Vec<_>) = waiting.into_iter().partition(Waiting::is_given_up);
+        self.shared.inbox().bytes -= gone.iter().map(|waiting| waiting.size).sum::<usize>();
+        self.send_all(gone.iter().map(|_| Event::Unstored).collect());
+        waiting
     }
 }
 
@@ -97,9 +112,8 @@ fn is_vouched_for(run: &Run, now: Now) -> bool {
     run.context.synced && run.points.iter().any(|point| now.continues(point.ts, point.mono))
 }
 
-/// Tells whoever waits for one of `runs` what the commit has made of it. Returns how many were not stored.
-fn answer(appended: &Appended, runs: &[Run], replies: impl Iterator<Item = Option<Reply>>) -> usize {
-    let mut returned = 0;
+/// Tells whoever waits for one of `runs` what the commit has made of it.
+fn answer(appended: &Appended, runs: &[Run], replies: impl Iterator<Item = Option<Reply>>) {
     for (run, reply) in runs.iter().zip(replies) {
         let Some(reply) = reply else { continue };
         // By identity: several may go by one name, and one without a stored record is not listed.
@@ -112,9 +126,7 @@ fn answer(appended: &Appended, runs: &[Run], replies: impl Iterator<Item = Optio
             None if appended.refused > 0 => Err(Returned::Full),
             None => Err(Returned::Oversize),
         };
-        returned += usize::from(outcome.is_err());
         // Whoever asked may have gone away: it is stored all the same.
         drop(reply.send(outcome));
     }
-    returned
 }
