@@ -37,7 +37,7 @@ impl Outbox {
     /// and the runs are still the caller's. An empty slice commits what is owed (see [`Outbox::owe`]).
     pub fn append(&mut self, runs: &[Run], now: Now) -> Result<Appended, AppendError> {
         self.writable(now)?;
-        let plan = self.plan(runs);
+        let plan = self.plan(runs, now);
         let records = if plan.runs.is_empty() { 0 } else { plan.batch.bytes() };
         let mut room = self.make_room(records);
         if self.is_broken() {
@@ -87,8 +87,8 @@ impl Outbox {
         std::mem::take(&mut self.fresh_losses)
     }
 
-    fn plan(&self, runs: &[Run]) -> Plan {
-        let mut planner = Planner { epoch: self.epoch(), plan: Plan { next: self.next_seq(), ..Plan::default() } };
+    fn plan(&self, runs: &[Run], now: Now) -> Plan {
+        let mut planner = Planner { epoch: self.epoch(), now, plan: Plan { next: self.next_seq(), ..Plan::default() } };
         for owed in &self.owed {
             planner.burn(owed.count, owed.reason, owed.times);
         }
@@ -304,6 +304,7 @@ impl Outbox {
 /// Draws seqs in order and cuts runs into values.
 struct Planner {
     epoch: u64,
+    now: Now,
     plan: Plan,
 }
 
@@ -337,7 +338,9 @@ impl Planner {
                 self.close(&mut open, &run.context, &mut chunks);
             }
             open.maps.extend_from_slice(&map);
-            open.times = if open.count == 0 { Times::of(point.ts) } else { open.times.join(Times::of(point.ts)) };
+            // Not by its `ts`: the age of a record is that of its storing, whatever an application or a wrong clock says.
+            let made = Times::of(self.now.wall_at(point.mono));
+            open.times = if open.count == 0 { made } else { open.times.join(made) };
             open.count += 1;
             self.plan.next += 1;
         }

@@ -148,6 +148,61 @@ fn a_clock_that_is_wrong_from_the_start_ages_nothing_for_an_hour() {
     assert!(losses.iter().any(|loss| loss.reason == LossReason::Age), "{losses:?}");
 }
 
+/// What an application put: of a month ago, or of next year, while the agent's clock is right.
+fn put_at(now: Now, days: i64) -> Run {
+    let mut run = run(4, 3000);
+    for point in &mut run.points {
+        (point.ts, point.mono) = (now.wall_ms + days * 86_400_000, now.boot_ms());
+    }
+    run
+}
+
+/// The losses of a look ten minutes after everything was stored, and of one two days later.
+fn aged(runs: impl Fn(usize, Now) -> Run) -> [Vec<Loss>; 2] {
+    let disk = SimDisk::new();
+    let aging = Options { max_age: Some(Duration::from_secs(86_400)), max_bytes: 4 << 20, ..sim() };
+    let (mut outbox, _) = open_with(&disk, aging, at(0));
+    for i in 0..20 {
+        let now = at(4000 + i as u64);
+        outbox.append(&[runs(i, now)], now).unwrap();
+        outbox.maintain(now);
+    }
+    assert!(outbox.stats().segments > 2);
+    let look = |outbox: &mut Outbox, seconds| outbox.maintain(at(seconds));
+    let fresh = look(&mut outbox, 4600);
+    [fresh, look(&mut outbox, 4000 + 2 * 86_400)]
+}
+
+#[test]
+fn an_age_is_not_that_which_an_application_says() {
+    for days in [-30, 365, -700_000] {
+        for runs in [&(|_, now| put_at(now, days)) as &dyn Fn(usize, Now) -> Run, &|i, now| {
+            put_at(now, if i % 2 == 0 { days } else { 0 })
+        }] {
+            let [fresh, old] = aged(runs);
+            assert_eq!(fresh, [], "{days} days: stored ten minutes ago");
+            assert!(old.iter().any(|loss| loss.reason == LossReason::Age), "{days} days: nothing ages");
+        }
+    }
+}
+
+/// What was stored while the clock was years ahead is as old as what was stored after it.
+#[test]
+fn a_segment_of_a_clock_that_was_ahead_does_not_stop_those_behind_it_from_ageing() {
+    let disk = SimDisk::new();
+    let aging = Options { max_age: Some(Duration::from_secs(86_400)), max_bytes: 4 << 20, ..sim() };
+    let (mut outbox, _) = open_with(&disk, aging, at(0));
+    let ahead = |seconds: u64| Now { wall_ms: at(seconds).wall_ms + 3650 * 86_400_000, ..at(seconds) };
+    for i in 0..40 {
+        let now = if i < 20 { ahead(4000 + i) } else { at(4000 + i) };
+        outbox.append(&[put_at(now, 0)], now).unwrap();
+        outbox.maintain(now);
+    }
+    assert_eq!(outbox.maintain(at(8000)), []);
+    let losses = outbox.maintain(at(4000 + 2 * 86_400));
+    assert!(is_told(&losses, 1) && is_told(&losses, 100), "{losses:?}");
+}
+
 /// A board without a clock boots in 1970 again and again: what it once knew stays a floor under its time.
 #[test]
 fn a_time_that_was_vouched_for_outlives_saves_under_a_wrong_clock() {
