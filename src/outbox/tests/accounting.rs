@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use super::crash::path_of;
 use super::crash_disk::SimDisk;
 use super::*;
+use crate::record::{NO_MONO, Record};
 
 fn sim() -> Options {
     Options { max_bytes: 700 << 10, segment_bytes: Some(80 << 10), ..Options::new("/outbox") }
@@ -201,6 +202,40 @@ fn a_segment_of_a_clock_that_was_ahead_does_not_stop_those_behind_it_from_ageing
     assert_eq!(outbox.maintain(at(8000)), []);
     let losses = outbox.maintain(at(4000 + 2 * 86_400));
     assert!(is_told(&losses, 1) && is_told(&losses, 100), "{losses:?}");
+}
+
+/// They keep their order, and each has the context that its time is of.
+#[test]
+fn times_of_another_clock_are_kept_apart_while_nobody_vouches_for_the_hosts() {
+    for synced in [false, true] {
+        let disk = SimDisk::new();
+        let (mut outbox, opened) = open_with(&disk, sim(), at(0));
+        let mut mixed = run(6, 10);
+        mixed.context.synced = synced;
+        for point in &mut mixed.points[2..5] {
+            (point.ts, point.mono) = (5, NO_MONO);
+        }
+        let appended = outbox.append(&[mixed], at(9)).unwrap();
+        let chunks = &appended.runs[0].1;
+        for chunk in chunks {
+            assert_eq!(outbox.load(opened.epoch, chunk.seqs(), 1 << 20, at(9)).chunks, std::slice::from_ref(chunk));
+        }
+        let contexts: Vec<_> =
+            chunks.iter().map(|chunk| (chunk.seqs(), &*chunk.context.boot, chunk.context.synced)).collect();
+        match synced {
+            true => assert_eq!(contexts, [(1..=6, "boot-1", true)]),
+            false => {
+                let expected =
+                    [(1..=2, "boot-1", false), (3..=5, ClockContext::NO_BOOT, false), (6..=6, "boot-1", false)];
+                assert_eq!(contexts, expected);
+            }
+        }
+        let records = chunks.iter().flat_map(|chunk| chunk.records().map(|(_, map)| map.to_vec()));
+        let records: Vec<Record> = records.map(|map| rmp_serde::from_slice(&map).unwrap()).collect();
+        let times: Vec<_> = records.iter().map(|record| (record.ts - 1_700_000_000_000, record.mono)).collect();
+        let far = (5 - 1_700_000_000_000, 9_000);
+        assert_eq!(times, [(0, 0), (1, 1), far, far, far, (5, 5)]);
+    }
 }
 
 /// A board without a clock boots in 1970 again and again: what it once knew stays a floor under its time.
