@@ -31,6 +31,12 @@ impl Now {
         self.boot.as_millis() as u64
     }
 
+    /// When that was in this boot, by the wall clock as it stands now; what is said to be yet to come, now.
+    pub fn wall_at(&self, boot_ms: u64) -> i64 {
+        let ago = self.boot_ms().saturating_sub(boot_ms);
+        self.wall_ms.saturating_sub(i64::try_from(ago).unwrap_or(i64::MAX))
+    }
+
     /// Whether the wall clock has gone on, and was not set, since a point of this boot was made.
     pub fn continues(&self, ts: i64, mono: u64) -> bool {
         let boot_at = |wall_ms: i64, boot_ms: u64| i128::from(wall_ms) - i128::from(boot_ms);
