@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::platform::clocks;
+
 /// One reading of all clocks, taken together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
@@ -29,6 +31,12 @@ impl Now {
         self.boot.as_millis() as u64
     }
 
+    /// When that was in this boot, by the wall clock as it stands now; what is said to be yet to come, now.
+    pub fn wall_at(&self, boot_ms: u64) -> i64 {
+        let ago = self.boot_ms().saturating_sub(boot_ms);
+        self.wall_ms.saturating_sub(i64::try_from(ago).unwrap_or(i64::MAX))
+    }
+
     /// Whether the wall clock has gone on, and was not set, since a point of this boot was made.
     pub fn continues(&self, ts: i64, mono: u64) -> bool {
         let boot_at = |wall_ms: i64, boot_ms: u64| i128::from(wall_ms) - i128::from(boot_ms);
@@ -41,12 +49,8 @@ const SET: Duration = Duration::from_secs(1);
 
 /// Reads the clocks of this machine.
 pub fn now() -> Now {
-    use rustix::time::{ClockId, clock_gettime};
-    let read = |id| {
-        let t = clock_gettime(id);
-        Duration::new(t.tv_sec.max(0) as u64, t.tv_nsec as u32)
-    };
-    Now { mono: read(ClockId::Monotonic), boot: read(ClockId::Boottime), wall_ms: wall_ms() }
+    let (mono, boot) = clocks::steady();
+    Now { mono, boot, wall_ms: wall_ms() }
 }
 
 /// CPU time that this process has used since it started, without that of its children.

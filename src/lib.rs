@@ -6,12 +6,12 @@ pub mod cli;
 pub mod clock;
 pub mod collect;
 pub mod config;
-pub mod dial;
 pub mod events;
 pub mod host;
 #[cfg(feature = "hub")]
 pub mod hub;
 pub mod outbox;
+pub mod platform;
 pub mod put;
 pub mod ranges;
 pub mod record;

@@ -186,6 +186,10 @@ pub struct Record {
     pub error: Option<RunError>,
 }
 
+/// The `mono` of a point whose `ts` is not of this host's clock: nothing is known of when in this boot that was. Never
+/// stored; see [`ClockContext::NO_BOOT`].
+pub const NO_MONO: u64 = u64::MAX;
+
 impl Record {
     pub fn new(seq: u64, point: Point) -> Self {
         let Point { ts, mono, name, tags, fields, error } = point;
@@ -202,6 +206,12 @@ pub struct ClockContext {
     pub boot: Arc<str>,
     /// Whether the wall clock was synchronised when the run was made.
     pub synced: bool,
+}
+
+impl ClockContext {
+    /// Of records whose time is not of the host's clock while nobody vouches for that clock: whoever puts the times of a boot
+    /// right must leave these as they are.
+    pub const NO_BOOT: &str = "";
 }
 
 /// One execution of a collector: the unit of an append.

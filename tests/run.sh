@@ -41,6 +41,7 @@ packages_missing() {
     command -v runc >/dev/null || echo runc
     command -v catatonit >/dev/null || echo catatonit
     command -v musl-gcc >/dev/null || echo musl-tools
+    command -v x86_64-w64-mingw32-gcc >/dev/null || echo gcc-mingw-w64-x86-64
     command -v systemd-analyze >/dev/null || echo systemd
     command -v ip >/dev/null || echo iproute2
     command -v ps >/dev/null && [ -x /bin/kill ] || echo procps
@@ -104,6 +105,9 @@ for crate in zstd zstd-sys schemars chrono tokio-cron-scheduler; do
     fi
 done
 printf '%s\n' "$tree" | sed 's, (\*)$,,' | sort -u | wc -l | xargs echo "crates in the edge build:"
+
+stage "the agent checked for Windows"
+tests/reach.sh short
 
 # One set of features for all that follows, so that everything is compiled once.
 stage "build"

@@ -31,7 +31,14 @@ impl Manager {
     fn next(&self, limit: Duration) -> Option<Vec<String>> {
         self.socket.set_read_timeout(Some(limit)).unwrap();
         let mut buffer = [0; 4096];
-        match self.socket.recv(&mut buffer) {
+        let received = loop {
+            match self.socket.recv(&mut buffer) {
+                // A signal to this process, which other tests may cause.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                received => break received,
+            }
+        };
+        match received {
             Ok(length) => {
                 Some(String::from_utf8(buffer[..length].to_vec()).unwrap().lines().map(str::to_owned).collect())
             }

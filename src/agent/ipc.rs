@@ -4,16 +4,14 @@
 //! not read in time is dropped, and beyond a few at once they wait in the kernel's queue.
 
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
-use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::dial;
+use crate::platform::local::{self, Connection, Listener, Stream};
 
 /// File name of the socket within the outbox directory.
 pub const SOCKET: &str = "agent.sock";
@@ -28,7 +26,7 @@ const MAX_ANSWER: u64 = 4 << 20;
 
 #[derive(Debug)]
 pub struct StatusSocket {
-    listener: UnixListener,
+    listener: Listener,
     path: PathBuf,
     readers: Arc<Semaphore>,
 }
@@ -36,7 +34,7 @@ pub struct StatusSocket {
 /// A peer that waits for its answer, and its place among the readers.
 #[derive(Debug)]
 pub struct Reader {
-    stream: UnixStream,
+    stream: Stream,
     _place: OwnedSemaphorePermit,
 }
 
@@ -45,15 +43,15 @@ impl StatusSocket {
     /// without the outbox's lock (its directory could not be used) nothing else keeps two agents apart.
     pub fn bind(outbox_dir: &Path) -> io::Result<Self> {
         let path = outbox_dir.join(SOCKET);
-        if dial::is_served(&path) {
+        if local::is_served(&path) {
             return Err(io::Error::new(io::ErrorKind::AddrInUse, "another agent answers on it"));
         }
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let listener = UnixListener::bind(&path)?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        let listener = Listener::bind(&path)?;
+        local::permit(&path, None, 0o600)?;
         Ok(Self { listener, path, readers: Arc::new(Semaphore::new(READERS)) })
     }
 
@@ -102,7 +100,7 @@ pub fn answer(mut reader: Reader, document: String) {
 /// one is there and does not answer.
 pub fn ask(outbox_dir: &Path) -> io::Result<String> {
     use std::io::Read;
-    let stream = std::os::unix::net::UnixStream::connect(outbox_dir.join(SOCKET))?;
+    let stream = Connection::connect(outbox_dir.join(SOCKET))?;
     // Others may be served first.
     stream.set_read_timeout(Some(PATIENCE * 2))?;
     let mut document = String::new();
@@ -115,6 +113,8 @@ pub fn ask(outbox_dir: &Path) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn runtime() -> tokio::runtime::Runtime {

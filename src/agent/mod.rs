@@ -11,7 +11,6 @@ mod put;
 pub mod relay;
 mod reload;
 mod report;
-mod service;
 mod setup;
 mod shedding;
 mod witness;
@@ -26,6 +25,7 @@ use crate::collect::{HostRoot, exec};
 use crate::config::Config;
 use crate::events::Events;
 use crate::outbox::writer::{Event, Handle, Returned};
+use crate::platform::service::{ServiceManager, Signals};
 use crate::record::Run;
 use crate::uplink::Input;
 use crate::wire::encode_payload;
@@ -38,7 +38,6 @@ pub use ipc::ask;
 pub use reload::{Load, Loaded, Refused};
 use reload::{Reading, Reload};
 use report::Report;
-use service::{ServiceManager, Signals};
 pub use setup::{
     ChangeError, Identity, StartError, change_outbox, forget_hub, identify, script_groups, source, sources, start,
     tls_files,

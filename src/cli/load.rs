@@ -10,6 +10,7 @@ use crate::agent::{self, Loaded, Refused};
 use crate::clock;
 use crate::collect::HostRoot;
 use crate::config::{Checked, Config, Rejected, Severity, Sources, Surroundings};
+use crate::platform::files;
 use crate::uplink::transport::tls::{self, VerificationTime};
 
 /// The checked configuration; refusals end the process with exit code 78.
@@ -141,6 +142,5 @@ pub fn random_seed() -> u64 {
 /// Total bytes of the file system that holds `path`, or its nearest existing parent.
 fn file_system_bytes(path: &Path) -> Option<u64> {
     let existing = path.ancestors().find(|p| p.exists())?;
-    let stat = rustix::fs::statvfs(existing).ok()?;
-    Some(stat.f_blocks.saturating_mul(stat.f_frsize))
+    files::statvfs(existing).ok().map(|stat| stat.bytes())
 }

@@ -60,8 +60,12 @@ pub fn run(args: &OnceArgs) -> Result<Exit, Failure> {
 
 /// A record that has no seq.
 pub fn line(point: Point, collector: &str) -> serde_json::Value {
+    let has_mono = point.mono != crate::record::NO_MONO;
     let mut line = serde_json::to_value(Record::new(0, point)).unwrap_or_default();
     if let Some(object) = line.as_object_mut() {
+        if !has_mono {
+            object.remove("mono");
+        }
         object.remove("seq");
         object.insert("collector".into(), collector.into());
     }

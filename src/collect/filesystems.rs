@@ -5,10 +5,9 @@
 //! user space (FUSE), may never answer; nor may any other whose path leads through such a mount. Those are always asked
 //! by threads, and so is, from then on, a local one that took its time once.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use super::{
     ProcFile,
 };
 use crate::clock;
+use crate::platform::files;
 use crate::record::{ErrorKind, RunError};
 
 pub const SPEC: CollectorSpec = CollectorSpec {
@@ -163,8 +163,8 @@ impl Mount {
         NETWORK.contains(&self.kind.as_str()) || self.kind == "fuse" || self.kind.starts_with("fuse.")
     }
 
-    pub(super) fn path(&self) -> &Path {
-        Path::new(OsStr::from_bytes(&self.path))
+    pub(super) fn path(&self) -> Cow<'_, Path> {
+        files::path(&self.path)
     }
 
     fn tag<'a>(&self, draft: Draft<'a>) -> Draft<'a> {
@@ -314,7 +314,7 @@ impl Filesystems {
     fn ask_in_place(&mut self, ctx: &Context<'_>, out: &mut Points) {
         for mount in &self.table.in_place {
             let before = clock::now().mono;
-            let result = ctx.host.statfs(mount.path());
+            let result = ctx.host.statfs(&mount.path());
             // A disk that fails is slow before it is dead. On a busy machine it may be a mistake: it costs a thread.
             if clock::now().mono.saturating_sub(before) > PATIENCE {
                 self.pace.insert(mount.device.clone(), Pace::Slow);

@@ -25,7 +25,7 @@ mod network;
 mod pressure;
 mod prober;
 mod processes;
-#[cfg(target_os = "linux")]
+#[cfg_attr(not(target_os = "linux"), path = "no_sock_diag.rs")]
 mod sock_diag;
 mod tcp;
 mod temperature;

@@ -123,7 +123,7 @@ impl Prober {
 
 fn ask(ctx: &Context<'_>, mount: &Mount) -> io::Result<Receiver<Answer>> {
     let (sender, answer) = sync_channel(1);
-    let statfs = ctx.host.statfs_later(mount.path());
+    let statfs = ctx.host.statfs_later(&mount.path());
     std::thread::Builder::new().name("statvfs".into()).stack_size(THREAD_STACK).spawn(move || {
         let result = statfs();
         // Room for one, and only one is sent; nobody listens when the collector is gone, and then nothing is lost.

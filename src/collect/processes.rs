@@ -5,7 +5,7 @@
 //! `comm`, which the kernel cuts at 15 bytes; a longer one is compared with the program's file name, too.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::cpu::TICKS_PER_SECOND;
 use super::root::{read_limited, unreadable};
@@ -170,15 +170,15 @@ fn is_named(name: &str, comm: &[u8], dir: &Path) -> bool {
     if name.len() <= COMM || name.ends_with(b"*") && name.len() <= COMM + 1 {
         return text::matches(name, comm);
     }
-    comm == &name[..COMM] && program(dir).is_some_and(|file| text::matches(name, file.as_os_str().as_encoded_bytes()))
+    comm == &name[..COMM] && program(dir).is_some_and(|file| text::matches(name, &file))
 }
 
 /// The file name of the program, from the first word of its command line.
-fn program(dir: &Path) -> Option<PathBuf> {
+fn program(dir: &Path) -> Option<Vec<u8>> {
     let line = read_limited(&dir.join("cmdline")).ok()?;
     let first = line.split(|&b| b == 0).next()?;
     let file = first.rsplit(|&b| b == b'/').next()?;
-    (!file.is_empty()).then(|| PathBuf::from(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(file)))
+    (!file.is_empty()).then(|| file.to_vec())
 }
 
 pub(super) struct Stat {

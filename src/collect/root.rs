@@ -6,12 +6,11 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
+pub use crate::platform::FsStat;
+use crate::platform::files;
 use crate::record::{ErrorKind, RunError};
 
 /// No file that a collector reads is larger; one that is, is refused rather than held in memory.
@@ -20,19 +19,6 @@ const MAX_FILE: usize = 4 << 20;
 const MAX_ENTRIES: usize = 4096;
 /// First size of a buffer to read into.
 const FIRST_READ: usize = 4096;
-
-/// Blocks and inodes of one file system, as `statvfs` gives them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FsStat {
-    /// Bytes per block of the three counts below.
-    pub block_size: u64,
-    pub blocks: u64,
-    pub blocks_free: u64,
-    /// Free for those who are not root.
-    pub blocks_available: u64,
-    pub inodes: u64,
-    pub inodes_free: u64,
-}
 
 /// Asks for the figures of the file system mounted at a path; may hang when a server behind it is away.
 pub type StatFs = Arc<dyn Fn(&Path) -> io::Result<FsStat> + Send + Sync>;
@@ -60,7 +46,7 @@ impl fmt::Debug for HostRoot {
 impl HostRoot {
     /// The host whose root directory is mounted at `root`.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into().into(), own: Path::new("/proc/self").into(), statfs: Arc::new(statvfs) }
+        Self { root: root.into().into(), own: Path::new("/proc/self").into(), statfs: Arc::new(files::statvfs) }
     }
 
     /// As [`HostRoot::new`], with everything taken from below `root`, this process and `statvfs` included: a recording.
@@ -135,18 +121,6 @@ pub(super) fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
     if bytes.len() > MAX_FILE { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
 }
 
-fn statvfs(path: &Path) -> io::Result<FsStat> {
-    let s = rustix::fs::statvfs(path)?;
-    Ok(FsStat {
-        block_size: if s.f_frsize > 0 { s.f_frsize } else { s.f_bsize },
-        blocks: s.f_blocks,
-        blocks_free: s.f_bfree,
-        blocks_available: s.f_bavail,
-        inodes: s.f_files,
-        inodes_free: s.f_ffree,
-    })
-}
-
 /// Why a file of the host could not be read, typed.
 pub(super) fn unreadable(rel: &str, error: &io::Error) -> RunError {
     let (kind, hint) = match error.kind() {
@@ -181,13 +155,10 @@ impl ProcFile {
         Ok(&self.buffer[..len])
     }
 
-    /// Whether the kernel vouches that the file is as it was when this was last asked, or read for the first time. It
-    /// does so of `mountinfo`, for which `poll` tells a change as urgent; a file on a disk always takes writes.
+    /// Whether the kernel vouches that it is as it was, see [`files::is_unchanged`].
     pub fn is_unchanged(&self, host: &HostRoot) -> bool {
         let held = self.open.as_ref().filter(|(root, _)| *root == host.root);
-        let Some((_, file)) = held else { return false };
-        let mut asked = [PollFd::new(file, PollFlags::IN | PollFlags::OUT | PollFlags::PRI)];
-        poll(&mut asked, Some(&Timespec::default())).is_ok() && asked[0].revents() == PollFlags::IN
+        held.is_some_and(|(_, file)| files::is_unchanged(file))
     }
 
     fn refresh(&mut self, host: &HostRoot) -> io::Result<usize> {
@@ -215,7 +186,7 @@ fn read_all(file: &File, buffer: &mut Vec<u8>) -> io::Result<usize> {
         if len == buffer.len() {
             buffer.resize((len * 2).max(FIRST_READ), 0);
         }
-        match file.read_at(&mut buffer[len..], len as u64) {
+        match files::read_at(file, &mut buffer[len..], len as u64) {
             Ok(0) => return Ok(len),
             Ok(n) if len + n > MAX_FILE => return Err(io::ErrorKind::FileTooLarge.into()),
             Ok(n) => len += n,

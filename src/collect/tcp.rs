@@ -128,13 +128,7 @@ impl Collector for Tcp {
     }
 }
 
-#[cfg(not(target_os = "linux"))]
-fn ask_kernel(_: &HostRoot, _: Option<u64>) -> Option<States> {
-    None
-}
-
 /// Rare states from the kernel, the two common ones from its own sums. `CurrEstab` counts close-wait as well.
-#[cfg(target_os = "linux")]
 fn ask_kernel(host: &HostRoot, open: Option<u64>) -> Option<States> {
     if !host.is_live() {
         return None;

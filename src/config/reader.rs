@@ -370,7 +370,7 @@ fn resolve(text: &str, origin: &Origin, around: &Surroundings<'_>) -> Result<Pat
     }
     let path = Path::new(text);
     match origin {
-        _ if path.is_absolute() => Ok(path.to_owned()),
+        _ if path.has_root() => Ok(path.to_owned()),
         Origin::File { file, .. } => {
             Ok(std::path::absolute(Path::new(&**file).parent().unwrap_or(Path::new(".")).join(path))
                 .unwrap_or_else(|_| path.to_owned()))

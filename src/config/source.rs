@@ -128,6 +128,5 @@ pub(super) fn warn_world_writable(path: &Path, file: &Arc<str>, problems: &mut V
 
 /// Permission bits, where the platform has them.
 pub(super) fn mode(path: &Path) -> Option<u32> {
-    use std::os::unix::fs::PermissionsExt;
-    fs::metadata(path).ok().map(|meta| meta.permissions().mode())
+    fs::metadata(path).ok().and_then(|meta| crate::platform::files::mode(&meta))
 }

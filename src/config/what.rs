@@ -126,7 +126,7 @@ fn check_exec(section: &mut Section, reader: &mut Reader<'_>) -> Option<Exec> {
         reader.error(&path, "no program is named", "write exec = [\"/path/to/program\", \"argument\"]");
         return None;
     };
-    if !program.contains('/') {
+    if !program.contains(std::path::is_separator) {
         warn_not_found(&path, program, reader);
         return Some(confined?.exec(argv, format, max_output?));
     }
@@ -166,7 +166,7 @@ fn warn_program(path: &str, program: &Path, reader: &mut Reader<'_>) {
 }
 
 fn warn_not_found(path: &str, program: &str, reader: &mut Reader<'_>) {
-    if !DEFAULT_PATH.split(':').any(|folder| Path::new(folder).join(program).is_file()) {
+    if !std::env::split_paths(DEFAULT_PATH).any(|folder| folder.join(program).is_file()) {
         let hint = "name it by its path, or install it; runs will be recorded as errors until it is there";
         reader.warn(path, format!("{program:?} is in none of {DEFAULT_PATH}"), hint);
     }

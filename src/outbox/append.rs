@@ -14,7 +14,7 @@ use super::store::{Outbox, Owed, Writing};
 use super::value::{self, Burn, Times};
 use super::{AppendError, Appended, names};
 use crate::clock::Now;
-use crate::record::{ClockContext, Record, Run};
+use crate::record::{ClockContext, NO_MONO, Point, Record, Run};
 use crate::wire::{Chunk, LossReason, encode_record};
 
 /// Between attempts to write again.
@@ -37,7 +37,7 @@ impl Outbox {
     /// caller's; what was attempted may be found at the next open until another append succeeds. An empty slice commits what is owed (see [`Outbox::owe`]).
     pub fn append(&mut self, runs: &[Run], now: Now) -> Result<Appended, AppendError> {
         self.writable(now)?;
-        let plan = self.plan(runs);
+        let plan = self.plan(runs, now);
         let records = if plan.runs.is_empty() { 0 } else { plan.batch.bytes() };
         let mut room = self.make_room(records);
         if self.is_broken() {
@@ -87,8 +87,8 @@ impl Outbox {
         std::mem::take(&mut self.fresh_losses)
     }
 
-    fn plan(&self, runs: &[Run]) -> Plan {
-        let mut planner = Planner { epoch: self.epoch(), plan: Plan { next: self.next_seq(), ..Plan::default() } };
+    fn plan(&self, runs: &[Run], now: Now) -> Plan {
+        let mut planner = Planner { epoch: self.epoch(), now, plan: Plan { next: self.next_seq(), ..Plan::default() } };
         for owed in &self.owed {
             planner.burn(owed.count, owed.reason, owed.times);
         }
@@ -302,6 +302,7 @@ impl Outbox {
 /// Draws seqs in order and cuts runs into values.
 struct Planner {
     epoch: u64,
+    now: Now,
     plan: Plan,
 }
 
@@ -319,27 +320,35 @@ impl Planner {
 
     fn run(&mut self, run: &Run) {
         let room = value::maps_room(&run.context);
+        let foreign = foreign(&run.context);
+        let mut context = &run.context;
         let mut open = Open::new(self.plan.next);
         let mut chunks = Vec::new();
         let mut map = Vec::new();
         for point in &run.points {
+            let is_foreign = point.mono == NO_MONO;
+            let mono = if is_foreign { self.now.boot_ms() } else { point.mono };
+            let its = if is_foreign { &foreign } else { &run.context };
             map.clear();
-            encode_record(&Record::new(self.plan.next, point.clone()), &mut map);
+            encode_record(&Record::new(self.plan.next, Point { mono, ..point.clone() }), &mut map);
             if map.len() > room {
-                self.close(&mut open, &run.context, &mut chunks);
+                self.close(&mut open, context, &mut chunks);
                 self.burn(1, LossReason::Oversize, Times::of(point.ts));
                 open = Open::new(self.plan.next);
                 continue;
             }
-            if open.maps.len() + map.len() > room {
-                self.close(&mut open, &run.context, &mut chunks);
+            if open.maps.len() + map.len() > room || its != context {
+                self.close(&mut open, context, &mut chunks);
             }
+            context = its;
             open.maps.extend_from_slice(&map);
-            open.times = if open.count == 0 { Times::of(point.ts) } else { open.times.join(Times::of(point.ts)) };
+            // Not by its `ts`: the age of a record is that of its storing, whatever an application or a wrong clock says.
+            let made = Times::of(self.now.wall_at(mono));
+            open.times = if open.count == 0 { made } else { open.times.join(made) };
             open.count += 1;
             self.plan.next += 1;
         }
-        self.close(&mut open, &run.context, &mut chunks);
+        self.close(&mut open, context, &mut chunks);
         if !chunks.is_empty() {
             self.plan.runs.push((Arc::clone(&run.collector), chunks));
         }
@@ -353,6 +362,11 @@ impl Planner {
             chunks.push(chunk);
         }
     }
+}
+
+/// Under which context points go whose time is not of the host's clock: what is taken as it comes needs no other.
+fn foreign(context: &ClockContext) -> ClockContext {
+    if context.synced { context.clone() } else { ClockContext { boot: ClockContext::NO_BOOT.into(), synced: false } }
 }
 
 /// A value being filled.

@@ -5,10 +5,11 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use redb::StorageBackend;
+
+use crate::platform::files;
 
 /// One name in a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,8 +54,7 @@ pub struct FileDisk;
 
 impl Disk for FileDisk {
     fn make_dir(&self, dir: &Path) -> io::Result<()> {
-        use std::os::unix::fs::DirBuilderExt;
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+        files::make_private_dir(dir)
     }
 
     fn remove_dir(&self, dir: &Path) -> io::Result<()> {
@@ -62,10 +62,7 @@ impl Disk for FileDisk {
     }
 
     fn lock(&self, dir: &Path) -> io::Result<Box<dyn Send>> {
-        // On the directory itself: needs no write permission, leaves no file, ends with the process.
-        let handle = File::open(dir)?;
-        rustix::fs::flock(&handle, rustix::fs::FlockOperation::NonBlockingLockExclusive)?;
-        Ok(Box::new(handle))
+        Ok(Box::new(files::lock_dir(dir)?))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
@@ -80,7 +77,7 @@ impl Disk for FileDisk {
             entries.push(Entry {
                 name: entry.file_name().to_string_lossy().into_owned(),
                 len: meta.len(),
-                blocks: meta.blocks() * 512,
+                blocks: files::allocated(&meta),
                 is_dir: meta.is_dir(),
             });
         }
@@ -90,8 +87,8 @@ impl Disk for FileDisk {
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn StorageBackend>> {
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(true).mode(0o600);
-        Ok(Box::new(FileBacking { file: options.open(path)?, path: path.to_owned() }))
+        options.read(true).write(true).create(true).truncate(true);
+        Ok(Box::new(FileBacking { file: files::private(&mut options).open(path)?, path: path.to_owned() }))
     }
 
     fn open(&self, path: &Path, write: bool) -> io::Result<Box<dyn StorageBackend>> {
@@ -112,16 +109,15 @@ impl Disk for FileDisk {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        File::open(dir)?.sync_all()
+        files::sync_dir(dir)
     }
 
     fn blocks(&self, path: &Path) -> io::Result<u64> {
-        Ok(fs::metadata(path)?.blocks() * 512)
+        Ok(files::allocated(&fs::metadata(path)?))
     }
 
     fn free(&self, dir: &Path) -> io::Result<u64> {
-        let stat = rustix::fs::statvfs(dir)?;
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+        Ok(files::statvfs(dir)?.bytes_available())
     }
 }
 
@@ -141,7 +137,7 @@ impl StorageBackend for FileBacking {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(out, offset)
+        files::read_exact_at(&self.file, out, offset)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -153,6 +149,6 @@ impl StorageBackend for FileBacking {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(data, offset)
+        files::write_all_at(&self.file, data, offset)
     }
 }

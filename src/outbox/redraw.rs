@@ -48,7 +48,8 @@ impl Outbox {
             return Ok(Some(Appended { losses: loaded.losses, next_seq: self.next_seq(), ..Appended::default() }));
         };
         let runs: Vec<Run> = loaded.chunks.iter().map(run_of).collect();
-        let mut appended = match self.append(&runs, now) {
+        // Their `mono` may be of an earlier boot: they age from now on.
+        let mut appended = match self.append(&runs, Now { boot: Duration::ZERO, ..now }) {
             Ok(appended) => appended,
             Err(error) => {
                 self.fresh_losses.extend(loaded.losses);

@@ -267,14 +267,22 @@ impl Outbox {
         }
         let Some(max_age) = self.options.max_age.filter(|_| now.mono >= self.ages_from) else { return };
         let limit = now.wall_ms.saturating_sub(i64::try_from(max_age.as_millis()).unwrap_or(i64::MAX));
-        loop {
-            let oldest = self.droppable().find(|(at, first)| !self.is_done(*at, *first));
-            let Some((at, first)) = oldest else { return };
-            let times = self.times_of(at, first);
-            if times == Times::default() || times.t1 >= limit || !self.drop_segment(at, first, LossReason::Age) {
+        let possible = now.wall_ms.saturating_add(STEP_DISTRUST.as_millis() as i64);
+        while let Some((at, first, made)) = self.oldest_held(possible) {
+            if made >= limit || !self.drop_segment(at, first, LossReason::Age) {
                 return;
             }
         }
+    }
+
+    /// The oldest segment of which something is held, and since when at the latest: one whose time cannot be read, or is
+    /// beyond what is `possible` (a clock was ahead), is at least as old as the next one.
+    fn oldest_held(&mut self, possible: i64) -> Option<(usize, u64, i64)> {
+        let held: Vec<_> = self.droppable().filter(|(at, first)| !self.is_done(*at, *first)).collect();
+        let (at, first) = *held.first()?;
+        let mut times = held.iter().map(|(at, first)| self.times_of(*at, *first));
+        let made = times.find(|times| *times != Times::default() && times.t1 <= possible)?.t1;
+        Some((at, first, made))
     }
 
     /// Evidence is kept only within its share of the quota.

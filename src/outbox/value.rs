@@ -21,7 +21,8 @@ const BURN_MAGIC: [u8; 4] = *b"Hob\x01";
 const CHUNK_HEAD: usize = 4 + 4 + 8 + 8 + 4 + 8 + 8 + 1 + 1 + 4;
 const BURN_LEN: usize = 4 + 4 + 8 + 8 + 8 + 8 + 8 + 1;
 
-/// Wall clock of the oldest and newest record, milliseconds since 1970; 0 when not known.
+/// Of the oldest and newest record, milliseconds since 1970; 0 when not known. Of stored ones, when they were made by the
+/// wall clock as it stood at their commit; of those that never were, their `ts`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Times {
     pub t0: i64,

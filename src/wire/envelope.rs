@@ -29,7 +29,7 @@ pub struct Envelope {
     /// The outbox's random 53-bit id; seqs count within it.
     #[serde(deserialize_with = "crate::record::strict::uint")]
     pub epoch: u64,
-    /// Boot id under which every record here was made.
+    /// Boot id under which every record here was made; empty where their times are of another clock than the host's.
     pub boot: String,
     /// Whether the wall clock was synchronised when they were made.
     pub synced: bool,

@@ -241,6 +241,18 @@ fn children_from_before_the_agent_live_on_also_when_a_minder_is_killed() {
     bench.assert_nothing_left();
 }
 
+/// Between the order to stop and the minder's own end there is a moment in which nobody is told of it.
+#[test]
+fn a_minder_that_is_killed_while_its_agent_stops_is_missed_all_the_same() {
+    let mut bench = Bench::new(Means::Watch);
+    let text =
+        "setsid sleep MARK & agent=$(cut -d' ' -f4 /proc/$PPID/stat); kill -TERM $agent; kill -KILL $PPID; sleep MARK";
+    bench.shell("regicide", text, "every = \"1s\"");
+    let mut agent = bench.agent();
+    assert!(agent.wait(PATIENCE).success());
+    bench.assert_nothing_left();
+}
+
 /// Files in memory are the host's cache, not the script's use of memory; what it says at its end is its own word.
 #[test]
 fn a_plugin_that_maps_files_larger_than_its_budget_is_believed() {

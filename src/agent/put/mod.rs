@@ -14,13 +14,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::clock;
 use crate::config;
 use crate::outbox::writer::{Reply, Returned, Stored};
+use crate::platform::local::{Listener, Stream};
 use crate::put::{self, Answer, Batch, Kind, Trouble};
 use crate::record::Point;
 use pace::Pace;
@@ -92,7 +92,7 @@ impl Drop for Door {
     }
 }
 
-async fn listen(listener: UnixListener, shared: Arc<Shared>) {
+async fn listen(listener: Listener, shared: Arc<Shared>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut failing = false;
     loop {
@@ -117,7 +117,7 @@ async fn listen(listener: UnixListener, shared: Arc<Shared>) {
 }
 
 /// One batch and its answer.
-async fn serve(mut stream: UnixStream, shared: &Shared) {
+async fn serve(mut stream: Stream, shared: &Shared) {
     let answer = match tokio::time::timeout(PATIENCE, receive(&mut stream)).await {
         Err(_) => {
             failed(Trouble::new(Kind::Busy, "the batch did not come whole, up to the end of the stream, within 5 s"))
@@ -143,7 +143,7 @@ async fn serve(mut stream: UnixStream, shared: &Shared) {
 }
 
 /// The bytes of a batch; one too many when it is too large.
-async fn receive(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
+async fn receive(stream: &mut Stream) -> io::Result<Vec<u8>> {
     let (mut bytes, max) = (Vec::new(), put::MAX_HEADER + 1 + put::MAX_BATCH + 1);
     stream.take(max as u64).read_to_end(&mut bytes).await?;
     Ok(bytes)

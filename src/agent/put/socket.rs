@@ -1,13 +1,11 @@
 //! The socket's file: who may open it, and what it may take the place of.
 
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use tokio::net::UnixListener;
-
 use crate::collect::exec::distrusted;
-use crate::{config, dial};
+use crate::config;
+use crate::platform::local::{self, Listener};
 
 /// Removed when dropped.
 #[derive(Debug)]
@@ -19,18 +17,18 @@ pub struct Socket {
 
 impl Socket {
     /// It gets its name when its owner, group and mode are right: nobody opens it before.
-    pub fn bind(config: &config::Put) -> io::Result<(Self, UnixListener)> {
+    pub fn bind(config: &config::Put) -> io::Result<(Self, Listener)> {
         let path = config.socket.clone();
         refuse_unsafe(&path)?;
-        if dial::is_served(&path) {
+        if local::is_served(&path) {
             return Err(io::Error::new(io::ErrorKind::AddrInUse, "another agent answers on it"));
         }
         give_way(&path)?;
         let fresh = path.with_extension("new");
         give_way(&fresh)?;
-        let listener = UnixListener::bind(&fresh)?;
-        let named = permit(&fresh, config).and_then(|()| std::fs::rename(&fresh, &path));
-        match named.and_then(|()| identity(&path)) {
+        let listener = Listener::bind(&fresh)?;
+        let named = local::permit(&fresh, config.gid, config.mode).and_then(|()| std::fs::rename(&fresh, &path));
+        match named.and_then(|()| local::identity(&path)) {
             Ok(file) => Ok((Self { path, file }, listener)),
             Err(error) => {
                 give_way(&fresh)?;
@@ -42,7 +40,7 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|file| file != self.file) {
+        if local::identity(&self.path).is_ok_and(|file| file != self.file) {
             return;
         }
         if let Err(error) = std::fs::remove_file(&self.path) {
@@ -51,31 +49,10 @@ impl Drop for Socket {
     }
 }
 
-fn permit(path: &Path, config: &config::Put) -> io::Result<()> {
-    permit_group(path, config.gid)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(config.mode))
-}
-
-fn permit_group(path: &Path, gid: Option<u32>) -> io::Result<()> {
-    let found = std::fs::symlink_metadata(path)?;
-    // A service that may not change owners has its group made its own one: nothing is to be changed then.
-    if let Some(gid) = gid.filter(|gid| *gid != found.gid()) {
-        std::os::unix::fs::lchown(path, None, Some(gid)).map_err(|error| {
-            let message = format!("its group cannot be set: {error}; under systemd see docs/put.md, 'To enable it'");
-            io::Error::new(error.kind(), message)
-        })?;
-    }
-    Ok(())
-}
-
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    std::fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
-}
-
 /// As root, not where others could put a link in the socket's place before its mode is set.
 fn refuse_unsafe(path: &Path) -> io::Result<()> {
     let folder = std::path::absolute(path)?.parent().map(Path::to_path_buf).unwrap_or_default();
-    match rustix::process::geteuid().is_root().then(|| distrusted(&folder, None)).flatten() {
+    match local::is_root().then(|| distrusted(&folder, None)).flatten() {
         Some(why) => Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("not in a folder of others: {why}"))),
         None => Ok(()),
     }
@@ -84,7 +61,7 @@ fn refuse_unsafe(path: &Path) -> io::Result<()> {
 /// Removes a socket that a dead agent left; anything else is left alone.
 fn give_way(path: &Path) -> io::Result<()> {
     match std::fs::symlink_metadata(path) {
-        Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path),
+        Ok(found) if local::is_socket(&found) => std::fs::remove_file(path),
         Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is something else, which is left alone")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
@@ -93,6 +70,8 @@ fn give_way(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn config(path: &Path, mode: u32, gid: Option<u32>) -> config::Put {
@@ -138,23 +117,11 @@ mod tests {
         let _entered = runtime.enter();
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
         let bound = Socket::bind(&config(&dir.path().join("put.sock"), 0o600, None));
-        if rustix::process::geteuid().is_root() {
+        if local::is_root() {
             let error = bound.unwrap_err().to_string();
             assert!(error.contains("folder of others") && error.contains("chmod go-w"), "{error}");
         } else {
             assert!(bound.is_ok());
         }
-    }
-
-    #[test]
-    fn a_group_that_fits_already_is_not_set_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("file");
-        std::fs::write(&path, "").unwrap();
-        let found = std::fs::metadata(&path).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o6770)).unwrap();
-        // Setting an owner or group clears the bits of set-id programs, whoever does it.
-        permit_group(&path, Some(found.gid())).unwrap();
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o6770);
     }
 }

@@ -12,7 +12,7 @@ use super::args::PutArgs;
 use super::exit::{Exit, Failure};
 use super::{load, output};
 use crate::clock;
-use crate::dial::dial;
+use crate::platform::local;
 use crate::put::{Answer, Header, Kind, Trouble, VERSION};
 use input::{Batch, Input};
 
@@ -103,7 +103,7 @@ fn wait(time: Duration) {
 }
 
 fn ask(socket: &Path, first_line: &[u8], lines: &[u8]) -> Result<Answer, Trouble> {
-    let mut stream = dial(socket).map_err(|error| match error.kind() {
+    let mut stream = local::dial(socket).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => Trouble::new(Kind::Busy, "too many applications wait for the agent"),
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
             Trouble::new(Kind::Unwritable, "no agent runs there, or its [put] is not enabled")

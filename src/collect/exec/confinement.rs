@@ -43,6 +43,7 @@ impl Ionice {
     }
 
     /// For `ionice`, of util-linux or busybox.
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "for the minder, which is Linux's"))]
     pub(super) fn arguments(self) -> &'static [&'static str] {
         match self {
             Self::Low => &["-c", "2", "-n", "7"],

@@ -1,11 +1,11 @@
 //! What a person is told about a run that went wrong: what happened, to which program, and what to do.
 
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::limits::Over;
 use super::{Script, process};
+use crate::platform::{children, files};
 use crate::record::{ErrorKind, RunError};
 use process::End;
 
@@ -88,23 +88,25 @@ pub(super) fn not_started(script: &Script, program: &str, error: &io::Error) -> 
     if let Some(dir) = dir {
         return RunError::new(ErrorKind::Spawn, format!("{program}: its directory {} does not exist", dir.display()));
     }
-    let file = Path::new(program).metadata().ok().filter(|_| program.contains('/'));
+    let file = Path::new(program).metadata().ok().filter(|_| program.contains(std::path::is_separator));
     let (kind, why) = match (error.kind(), file) {
-        (io::ErrorKind::NotFound, None) if program.contains('/') => (ErrorKind::Spawn, "no such file"),
+        (io::ErrorKind::NotFound, None) if program.contains(std::path::is_separator) => {
+            (ErrorKind::Spawn, "no such file")
+        }
         (io::ErrorKind::NotFound, None) => (ErrorKind::Spawn, "not found in PATH; give the full path"),
         (io::ErrorKind::NotFound, Some(_)) => {
             (ErrorKind::Spawn, "the interpreter named in its first line (`#!`), or its loader, does not exist")
         }
         (io::ErrorKind::PermissionDenied, Some(meta)) if meta.is_dir() => (ErrorKind::Spawn, "it is a directory"),
         (io::ErrorKind::PermissionDenied, Some(meta)) if !meta.is_file() => (ErrorKind::Spawn, "it is no regular file"),
-        (io::ErrorKind::PermissionDenied, Some(meta)) if meta.permissions().mode() & 0o111 == 0 => {
+        (io::ErrorKind::PermissionDenied, Some(meta)) if files::mode(&meta).is_some_and(|mode| mode & 0o111 == 0) => {
             (ErrorKind::Spawn, "not executable; run `chmod +x` on it")
         }
         (io::ErrorKind::PermissionDenied, _) => (ErrorKind::Permission, "the user it runs as may not execute it"),
-        _ if error.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error()) => {
+        _ if error.raw_os_error() == Some(children::NOT_A_PROGRAM) => {
             (ErrorKind::Spawn, "not a program: a script needs a first line such as `#!/bin/sh`")
         }
-        _ if error.raw_os_error() == Some(rustix::io::Errno::AGAIN.raw_os_error()) => {
+        _ if error.raw_os_error() == Some(children::TOO_MANY) => {
             (ErrorKind::Processes, "its user has too many processes on this host; raise `processes`, or see what runs")
         }
         _ => (ErrorKind::Spawn, "the system refused to start it"),

@@ -51,7 +51,7 @@ pub(super) async fn run(script: &Script, binary: &Path, env: Vec<(String, String
     let mut child = command.spawn().map_err(|e| no_minder(program, &e))?;
     // Our copy of the minder's end, or we would never see it close.
     drop(command);
-    let pipes = Pipes::new(&mut child, script.max_output);
+    let pipes = Pipes::new((child.stdout.take(), child.stderr.take()), script.max_output);
     let talk = Talk::new(ours, &order).map_err(|e| no_minder(program, &e))?;
     let mut run = Run { known: orphans::Known::new(&child), child, talk, pipes };
     let finished = run.finish(script).await;

@@ -11,6 +11,7 @@
 //! docs/sandbox.md is the page for users.
 
 mod account;
+#[cfg_attr(not(target_os = "linux"), path = "no_cgroup.rs")]
 pub mod cgroup;
 mod confinement;
 mod explain;
@@ -30,6 +31,7 @@ mod process;
 mod tests;
 #[cfg(target_os = "linux")]
 mod tree;
+mod unsupported;
 
 pub use account::{find as find_account, find_group};
 pub use confinement::{Confinement, Ionice};
@@ -37,7 +39,7 @@ pub use limits::{Limits, RUN};
 #[cfg(target_os = "linux")]
 pub use minder::{distrusted, entry, start_as};
 
-/// Elsewhere scripts run without a minder, bounded in time and output only.
+/// Elsewhere scripts run without a minder, bounded in time and output only (see `unsupported`).
 #[cfg(not(target_os = "linux"))]
 pub fn entry() -> Option<std::process::ExitCode> {
     None
@@ -59,7 +61,7 @@ use crate::clock::Now;
 use crate::record::{ErrorKind, Point};
 
 /// `PATH` of a script, unless its configuration says otherwise.
-pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub const DEFAULT_PATH: &str = crate::platform::children::PATH;
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between SIGTERM and SIGKILL.
 pub const DEFAULT_GRACE: Duration = Duration::from_secs(1);

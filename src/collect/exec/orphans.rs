@@ -80,7 +80,9 @@ pub(super) struct Known(Option<Id>);
 
 impl Known {
     pub fn new(child: &Child) -> Self {
-        let process = child.id().and_then(|pid| tree::read(pid.cast_signed()));
+        // Elsewhere nobody else's children are told from our own, and none is missed.
+        let pid = child.id().filter(|_| minder::is_agent());
+        let process = pid.and_then(|pid| tree::read(pid.cast_signed()));
         let id = process.as_ref().map(Id::from);
         children().minders.extend(id.map(|id| Minder { id, dropped: false }));
         Self(id)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::{Child, ChildStderr, ChildStdout};
+use tokio::process::{ChildStderr, ChildStdout};
 use tokio::time::{Instant, timeout_at};
 
 use crate::collect::text;
@@ -24,8 +24,7 @@ pub(super) struct Pipes {
 }
 
 impl Pipes {
-    pub fn new(child: &mut Child, max: usize) -> Self {
-        let (out, err) = (child.stdout.take(), child.stderr.take());
+    pub fn new((out, err): (Option<ChildStdout>, Option<ChildStderr>), max: usize) -> Self {
         Self { out, err, stdout: Vec::new(), stderr: Vec::new(), stderr_total: 0, max }
     }
 

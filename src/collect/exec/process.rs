@@ -5,20 +5,19 @@
 //! process group, which a child that calls `setsid` leaves.
 
 use std::io;
-use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::limits::{Over, Used};
 #[cfg(target_os = "linux")]
 use super::minded;
 use super::pipes::Pipes;
-use super::{DEFAULT_PATH, Script, explain};
+use super::{DEFAULT_PATH, Script, explain, unsupported};
+use crate::platform::children::{self, Running};
 use crate::record::{ErrorKind, RunError};
 
 /// After the process has ended, how long a child of it may still hold the pipe before it is dropped.
@@ -37,6 +36,7 @@ pub(super) struct Ended {
 
 /// How a run came to its end.
 #[derive(Debug)]
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "what the minder tells, which is Linux's"))]
 pub(super) enum End {
     Exited {
         code: Option<i32>,
@@ -56,7 +56,7 @@ pub(super) enum End {
 impl From<io::Result<ExitStatus>> for End {
     fn from(status: io::Result<ExitStatus>) -> Self {
         match status {
-            Ok(status) => Self::Exited { code: status.code(), signal: status.signal() },
+            Ok(status) => Self::Exited { code: status.code(), signal: children::signal(status) },
             Err(error) => Self::Unknown(error),
         }
     }
@@ -73,6 +73,7 @@ pub(super) async fn execute(script: &Script, host: &str, collector: &str) -> Res
         let why = format!("{text:?} holds a NUL character, which no program can be given; remove it");
         return Err(RunError::new(ErrorKind::Spawn, format!("cannot start {program}: {why}")));
     }
+    unsupported::refuse(script, program)?;
     let started = Instant::now();
     #[cfg(target_os = "linux")]
     if let Some(binary) = super::minder::binary() {
@@ -81,9 +82,9 @@ pub(super) async fn execute(script: &Script, host: &str, collector: &str) -> Res
     }
     let mut command = Command::new(program);
     command.args(args).env_clear().envs(env).current_dir(directory(script));
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
-    let child = command.spawn().map_err(|e| explain::not_started(script, program, &e))?;
-    Ok(report(script, unminded(script, child).await?, started))
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = Running::start(command).map_err(|e| explain::not_started(script, program, &e))?;
+    Ok(report(script, unminded(script, child).await, started))
 }
 
 /// What a run came to.
@@ -104,56 +105,32 @@ fn report(script: &Script, finished: Finished, started: Instant) -> Ended {
 
 /// The environment of every script, and nothing else of ours; of two with one name the later counts.
 fn environment(script: &Script, host: &str, collector: &str) -> Vec<(String, String)> {
+    let essential = children::ESSENTIAL.iter().filter_map(|name| Some((*name, std::env::var(name).ok()?)));
     let ours =
         [("PATH", DEFAULT_PATH), ("LANG", "C.UTF-8"), ("HOLDOVER_HOST", host), ("HOLDOVER_COLLECTOR", collector)];
-    let ours = ours.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
-    ours.chain(script.env.iter().cloned()).collect()
+    let ours = essential.chain(ours.map(|(name, value)| (name, value.to_owned())));
+    ours.map(|(name, value)| (name.to_owned(), value)).chain(script.env.iter().cloned()).collect()
 }
 
 pub(super) fn directory(script: &Script) -> &Path {
     script.dir.as_deref().unwrap_or(Path::new("/"))
 }
 
-/// Kills the group when dropped. The id cannot have been given to others by then: ids are handed out in turn, and
-/// between the reaping of the leader and this at most [`DRAIN`] goes by.
-struct Group(Pid);
-
-impl Group {
-    /// The group may be empty by now; that is no error.
-    fn signal(&self, signal: Signal) {
-        if let Err(error) = kill_process_group(self.0, signal)
-            && error != rustix::io::Errno::SRCH
-        {
-            tracing::debug!(pgid = self.0.as_raw_nonzero().get(), %error, "cannot signal the process group of a script");
-        }
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        self.signal(Signal::KILL);
-    }
-}
-
-async fn unminded(script: &Script, mut child: Child) -> Result<Finished, RunError> {
-    let Some(pid) = child.id().and_then(|id| Pid::from_raw(id.cast_signed())) else {
-        return Err(RunError::new(ErrorKind::Spawn, format!("{}: the process has no id", script.argv[0])));
-    };
-    let group = Group(pid);
-    let mut pipes = Pipes::new(&mut child, script.max_output);
+async fn unminded(script: &Script, mut child: Running) -> Finished {
+    let mut pipes = Pipes::new(child.outputs(), script.max_output);
     let mut end = wait(&mut child, &mut pipes, script.timeout).await;
     if matches!(end, End::Exited { .. }) {
         if let Some(stream) = pipes.drain(DRAIN).await {
             end = End::TooMuch(stream);
         }
     } else {
-        stop(&mut child, &group, &mut pipes, script.grace).await;
+        stop(&mut child, &mut pipes, script.grace).await;
     }
-    Ok(Finished { end, pipes, used: Used::default() })
+    Finished { end, pipes, used: Used::default() }
 }
 
 /// Until the process ends, prints too much, or its time is up. Both pipes may well close before it ends.
-async fn wait(child: &mut Child, pipes: &mut Pipes, timeout: Duration) -> End {
+async fn wait(child: &mut Running, pipes: &mut Pipes, timeout: Duration) -> End {
     let time_out = sleep(timeout);
     tokio::pin!(time_out);
     loop {
@@ -166,8 +143,8 @@ async fn wait(child: &mut Child, pipes: &mut Pipes, timeout: Duration) -> End {
 }
 
 /// SIGTERM, the grace, SIGKILL, and the end. Output is taken off the pipes meanwhile so that nobody blocks on them.
-async fn stop(child: &mut Child, group: &Group, pipes: &mut Pipes, grace: Duration) {
-    group.signal(Signal::TERM);
+async fn stop(child: &mut Running, pipes: &mut Pipes, grace: Duration) {
+    child.terminate();
     let deadline = Instant::now() + grace;
     loop {
         tokio::select! {
@@ -177,11 +154,8 @@ async fn stop(child: &mut Child, group: &Group, pipes: &mut Pipes, grace: Durati
             () = sleep_until(deadline) => break,
         }
     }
-    group.signal(Signal::KILL);
+    child.kill();
     if tokio::time::timeout(REAP, child.wait()).await.is_err() {
-        tracing::warn!(
-            pgid = group.0.as_raw_nonzero().get(),
-            "a script does not die of SIGKILL; it hangs in the kernel"
-        );
+        tracing::warn!("a script does not die of SIGKILL; it hangs in the kernel");
     }
 }

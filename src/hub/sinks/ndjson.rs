@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::{Begun, Beyond, Correction, Sink, SinkError, SinkOptions, Stored};
 use crate::clock::Now;
 use crate::hub::line::time_of;
-use crate::record::{Fields, RunError, Status, Tags};
+use crate::record::{ClockContext, Fields, RunError, Status, Tags};
 use crate::wire::Lane;
 
 /// Written out when it is this long.
@@ -309,7 +309,7 @@ struct Row<'a> {
     /// Whether `time` is better than `ts`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     corrected: bool,
-    /// What a later correction goes by; only where the clock was not synchronised.
+    /// What a later correction goes by; only where the clock was not synchronised and the time is of that clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     boot: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -321,6 +321,7 @@ struct Row<'a> {
 impl<'a> Row<'a> {
     fn new(stored: &Stored<'a>) -> Self {
         let Stored { envelope, record, topic, time_ms, corrected } = *stored;
+        let goes_with_a_boot = !envelope.synced && envelope.boot != ClockContext::NO_BOOT;
         Self {
             r#type: "record",
             host: &envelope.host,
@@ -336,8 +337,8 @@ impl<'a> Row<'a> {
             error: record.error.as_ref(),
             synced: envelope.synced,
             corrected,
-            boot: (!envelope.synced).then_some(envelope.boot.as_str()),
-            mono: (!envelope.synced).then_some(record.mono),
+            boot: goes_with_a_boot.then_some(envelope.boot.as_str()),
+            mono: goes_with_a_boot.then_some(record.mono),
             lane: envelope.lane,
             topic,
         }

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use super::crash::path_of;
 use super::crash_disk::SimDisk;
 use super::*;
+use crate::record::{NO_MONO, Record};
 
 fn sim() -> Options {
     Options { max_bytes: 700 << 10, segment_bytes: Some(80 << 10), ..Options::new("/outbox") }
@@ -146,6 +147,95 @@ fn a_clock_that_is_wrong_from_the_start_ages_nothing_for_an_hour() {
     outbox.maintain(later(3000));
     let losses = outbox.maintain(later(3700));
     assert!(losses.iter().any(|loss| loss.reason == LossReason::Age), "{losses:?}");
+}
+
+/// What an application put: of a month ago, or of next year, while the agent's clock is right.
+fn put_at(now: Now, days: i64) -> Run {
+    let mut run = run(4, 3000);
+    for point in &mut run.points {
+        (point.ts, point.mono) = (now.wall_ms + days * 86_400_000, now.boot_ms());
+    }
+    run
+}
+
+/// The losses of a look ten minutes after everything was stored, and of one two days later.
+fn aged(runs: impl Fn(usize, Now) -> Run) -> [Vec<Loss>; 2] {
+    let disk = SimDisk::new();
+    let aging = Options { max_age: Some(Duration::from_secs(86_400)), max_bytes: 4 << 20, ..sim() };
+    let (mut outbox, _) = open_with(&disk, aging, at(0));
+    for i in 0..20 {
+        let now = at(4000 + i as u64);
+        outbox.append(&[runs(i, now)], now).unwrap();
+        outbox.maintain(now);
+    }
+    assert!(outbox.stats().segments > 2);
+    let look = |outbox: &mut Outbox, seconds| outbox.maintain(at(seconds));
+    let fresh = look(&mut outbox, 4600);
+    [fresh, look(&mut outbox, 4000 + 2 * 86_400)]
+}
+
+#[test]
+fn an_age_is_not_that_which_an_application_says() {
+    for days in [-30, 365, -700_000] {
+        for runs in [&(|_, now| put_at(now, days)) as &dyn Fn(usize, Now) -> Run, &|i, now| {
+            put_at(now, if i % 2 == 0 { days } else { 0 })
+        }] {
+            let [fresh, old] = aged(runs);
+            assert_eq!(fresh, [], "{days} days: stored ten minutes ago");
+            assert!(old.iter().any(|loss| loss.reason == LossReason::Age), "{days} days: nothing ages");
+        }
+    }
+}
+
+/// What was stored while the clock was years ahead is as old as what was stored after it.
+#[test]
+fn a_segment_of_a_clock_that_was_ahead_does_not_stop_those_behind_it_from_ageing() {
+    let disk = SimDisk::new();
+    let aging = Options { max_age: Some(Duration::from_secs(86_400)), max_bytes: 4 << 20, ..sim() };
+    let (mut outbox, _) = open_with(&disk, aging, at(0));
+    let ahead = |seconds: u64| Now { wall_ms: at(seconds).wall_ms + 3650 * 86_400_000, ..at(seconds) };
+    for i in 0..40 {
+        let now = if i < 20 { ahead(4000 + i) } else { at(4000 + i) };
+        outbox.append(&[put_at(now, 0)], now).unwrap();
+        outbox.maintain(now);
+    }
+    assert_eq!(outbox.maintain(at(8000)), []);
+    let losses = outbox.maintain(at(4000 + 2 * 86_400));
+    assert!(is_told(&losses, 1) && is_told(&losses, 100), "{losses:?}");
+}
+
+/// They keep their order, and each has the context that its time is of.
+#[test]
+fn times_of_another_clock_are_kept_apart_while_nobody_vouches_for_the_hosts() {
+    for synced in [false, true] {
+        let disk = SimDisk::new();
+        let (mut outbox, opened) = open_with(&disk, sim(), at(0));
+        let mut mixed = run(6, 10);
+        mixed.context.synced = synced;
+        for point in &mut mixed.points[2..5] {
+            (point.ts, point.mono) = (5, NO_MONO);
+        }
+        let appended = outbox.append(&[mixed], at(9)).unwrap();
+        let chunks = &appended.runs[0].1;
+        for chunk in chunks {
+            assert_eq!(outbox.load(opened.epoch, chunk.seqs(), 1 << 20, at(9)).chunks, std::slice::from_ref(chunk));
+        }
+        let contexts: Vec<_> =
+            chunks.iter().map(|chunk| (chunk.seqs(), &*chunk.context.boot, chunk.context.synced)).collect();
+        match synced {
+            true => assert_eq!(contexts, [(1..=6, "boot-1", true)]),
+            false => {
+                let expected =
+                    [(1..=2, "boot-1", false), (3..=5, ClockContext::NO_BOOT, false), (6..=6, "boot-1", false)];
+                assert_eq!(contexts, expected);
+            }
+        }
+        let records = chunks.iter().flat_map(|chunk| chunk.records().map(|(_, map)| map.to_vec()));
+        let records: Vec<Record> = records.map(|map| rmp_serde::from_slice(&map).unwrap()).collect();
+        let times: Vec<_> = records.iter().map(|record| (record.ts - 1_700_000_000_000, record.mono)).collect();
+        let far = (5 - 1_700_000_000_000, 9_000);
+        assert_eq!(times, [(0, 0), (1, 1), far, far, far, (5, 5)]);
+    }
 }
 
 /// A board without a clock boots in 1970 again and again: what it once knew stays a floor under its time.

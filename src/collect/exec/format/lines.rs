@@ -50,6 +50,7 @@ impl Lines {
             point.tags.entry(name.clone()).or_insert_with(|| value.clone());
         }
         admit(&mut point)?;
+        defaults.place(&mut point);
         Ok(Some(point))
     }
 }

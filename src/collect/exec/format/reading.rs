@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::collect::{MAX_POINTS, text};
-use crate::record::{ErrorKind, Point, RunError, Value};
+use crate::record::{ErrorKind, NO_MONO, Point, RunError, Value};
 
 /// One record must stay below 16 KiB when stored; this is what its parts may sum up to.
 const MAX_RECORD: usize = 15 << 10;
@@ -21,6 +21,10 @@ const OVERHEAD: usize = 12;
 const TIMES: std::ops::RangeInclusive<i64> = -crate::record::MAX_INT..=crate::record::MAX_INT;
 /// Names of records that only the agent makes: what a script prints must not pass for an alarm or an account of it.
 const RESERVED: &str = "holdover.";
+
+/// A time so near to that of the run is taken for one by the host's clock: a run takes a while, and records of the last
+/// minutes are put together.
+const NEAR_MS: i64 = 300_000;
 
 /// What a record gets that does not say it itself.
 pub(in super::super) struct Defaults<'a> {
@@ -40,6 +44,14 @@ impl Defaults<'_> {
             fields: BTreeMap::new(),
             error: None,
         }
+    }
+
+    /// `mono` goes with `ts`, so that both are put right together where the host's clock is wrong; or it says that `ts` is
+    /// of another clock, which nobody can put right.
+    pub(super) fn place(&self, point: &mut Point) {
+        let after = point.ts.saturating_sub(self.ts);
+        let near = (-NEAR_MS..=NEAR_MS).contains(&after);
+        point.mono = self.mono.checked_add_signed(after).filter(|_| near).unwrap_or(NO_MONO);
     }
 
     pub(in super::super) fn failure(&self, error: RunError) -> Point {
@@ -87,6 +99,7 @@ impl<'a> Reading<'a> {
     pub(super) fn add(&mut self, result: Result<Point, String>) -> Result<(), String> {
         let mut point = result?;
         admit(&mut point)?;
+        self.defaults.place(&mut point);
         if self.has_room() {
             self.points.push(point);
         }
@@ -198,4 +211,31 @@ fn key(what: &str, name: &str, max: usize) -> Result<(), String> {
 
 fn count(what: &str, n: usize, max: usize) -> Result<(), String> {
     if n > max { Err(format!("more than {max} {what}")) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// (ts, mono) of a point that says this time, where the run began 100 s after the boot.
+    fn placed(ts: i64) -> u64 {
+        let defaults = Defaults { name: "demo", ts: 1_000_000, mono: 100_000 };
+        let mut point = Point { ts, ..defaults.point() };
+        defaults.place(&mut point);
+        point.mono
+    }
+
+    #[test]
+    fn a_time_by_the_hosts_clock_goes_with_mono_and_another_with_none() {
+        let minute = 60_000;
+        let near = [(0, 100_000), (4_321, 104_321), (-minute, 40_000), (5 * minute, 400_000), (-100_000, 0)];
+        for (after, mono) in near {
+            assert_eq!(placed(1_000_000 + after), mono, "{after} ms after the run began");
+        }
+        let week = 7 * 86_400_000;
+        let far = [-100_001, 5 * minute + 1, -week, week, -crate::record::MAX_INT, i64::MAX - 1_000_000];
+        for after in far {
+            assert_eq!(placed(1_000_000 + after), NO_MONO, "{after} ms after the run began");
+        }
+    }
 }

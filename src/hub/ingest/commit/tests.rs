@@ -11,7 +11,7 @@ use crate::hub::ingest::start::begin;
 use crate::hub::ledger::LEDGER;
 use crate::hub::sinks::{Begun, SinkOptions, ndjson};
 use crate::hub::tracker;
-use crate::record::{Point, Tags};
+use crate::record::{ClockContext, Point, Tags};
 use crate::wire::{Lane, LossReason};
 
 const WALL: i64 = 1_790_000_000_000;
@@ -331,6 +331,31 @@ fn what_the_ledger_forgot_is_stored_again_with_the_same_time() {
     first.retain(|(seq, ..)| *seq != 0);
     assert_eq!(first.len(), 6);
     assert_eq!(first, again);
+}
+
+/// An application's own time, put while the host's clock was wrong: before and after the host learnt the time, sent again.
+#[test]
+fn a_time_of_another_clock_is_never_put_right() {
+    let mut stage = Stage::new();
+    let foreign =
+        |seqs: RangeInclusive<u64>| Envelope { boot: ClockContext::NO_BOOT.to_owned(), ..unsynced(seqs, None) };
+    stage.commit(vec![data(unsynced(1..=1, None)), data(foreign(2..=3))]);
+    stage.commit(vec![data(unsynced(4..=4, Some([1_000, WALL]))), data(foreign(5..=6))]);
+    let first = stage.times();
+    let own = |seq: u64| (seq, WALL - 1_000 + seq as i64 * 10, true);
+    let as_came = |seq: u64| (seq, 1_000, false);
+    assert_eq!(first, [as_came(1), as_came(2), as_came(3), (0, WALL - 1_000, true), own(4), as_came(5), as_came(6)]);
+    let mut draft = stage.ledger.draft().unwrap();
+    draft.remove("edge-01", 7);
+    let position = stage.sink.flush().unwrap();
+    draft.commit(&position).unwrap();
+    let mut stage = stage.restart();
+    stage.commit(vec![data(foreign(2..=3)), data(foreign(5..=6))]);
+    assert_eq!(stage.times()[7..], [as_came(2), as_came(3), as_came(5), as_came(6)]);
+    // Nothing that a `clock` line could be applied to.
+    for line in stage.lines().iter().filter(|line| [2, 3, 5, 6].iter().any(|seq| line["seq"] == *seq)) {
+        assert!(line["synced"] == false && line.get("boot").is_none() && line.get("mono").is_none(), "{line}");
+    }
 }
 
 #[test]

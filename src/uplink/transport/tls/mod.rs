@@ -8,7 +8,6 @@ mod inspect;
 mod time;
 
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,6 +15,7 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::platform::files;
 pub(super) use inspect::date;
 #[cfg(feature = "demo")]
 pub(crate) use inspect::inspect;
@@ -196,7 +196,7 @@ fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'s
 
 fn private_key(path: &Path, warnings: &mut Vec<TlsWarning>) -> Result<PrivateKeyDer<'static>, TlsError> {
     let (bytes, mode) = read("key file", path)?;
-    if mode & 0o137 != 0 {
+    if let Some(mode) = mode.filter(|mode| mode & 0o137 != 0) {
         warnings.push(TlsWarning::LooseKey { path: path.into(), mode });
     }
     let encrypted = |text: &[u8]| {
@@ -215,8 +215,8 @@ fn private_key(path: &Path, warnings: &mut Vec<TlsWarning>) -> Result<PrivateKey
     })
 }
 
-/// Content (at most [`MAX_FILE`] bytes) and permission bits.
-fn read(what: &'static str, path: &Path) -> Result<(Vec<u8>, u32), TlsError> {
+/// Content (at most [`MAX_FILE`] bytes) and permission bits, where there are any.
+fn read(what: &'static str, path: &Path) -> Result<(Vec<u8>, Option<u32>), TlsError> {
     let unreadable = |why: String| TlsError::Unreadable { what, path: path.into(), why };
     // Before opening: opening a FIFO would wait for its writer.
     let meta = std::fs::metadata(path).map_err(|e| unreadable(e.to_string()))?;
@@ -231,7 +231,7 @@ fn read(what: &'static str, path: &Path) -> Result<(Vec<u8>, u32), TlsError> {
     }
     match bytes.iter().all(u8::is_ascii_whitespace) {
         true => Err(TlsError::Empty { what, path: path.into() }),
-        false => Ok((bytes, meta.mode() & 0o7777)),
+        false => Ok((bytes, files::mode(&meta))),
     }
 }
 

@@ -88,13 +88,14 @@ proptest::proptest! {
         fields in proptest::collection::btree_map("x[a-zé,= \"#_.-]{0,10}x", value(), 1..9),
         ts in -9_000_000_000_000i64..9_000_000_000_000,
     ) {
-        let point = Point {
+        let mut point = Point {
             name: format!("x{name}").into(),
             tags: tags.into_iter().map(|(k, v)| (k.into(), v.into())).collect(),
             fields: fields.into_iter().map(|(k, v)| (k.into(), v)).collect(),
             ts,
             ..DEFAULTS.point()
         };
+        DEFAULTS.place(&mut point);
         for format in ["influx", "auto"] {
             proptest::prop_assert_eq!(read(&written(&point), format), vec![point.clone()]);
         }

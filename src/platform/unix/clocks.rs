@@ -1,0 +1,14 @@
+//! The kernel's clocks that are never set.
+
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// Since an arbitrary start, and since the host booted (suspend included).
+pub fn steady() -> (Duration, Duration) {
+    let read = |id| {
+        let t = clock_gettime(id);
+        Duration::new(t.tv_sec.max(0) as u64, t.tv_nsec as u32)
+    };
+    (read(ClockId::Monotonic), read(ClockId::Boottime))
+}

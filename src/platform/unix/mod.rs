@@ -1,0 +1,8 @@
+//! Linux, and what is like it.
+
+pub mod children;
+pub mod clocks;
+mod dial;
+pub mod files;
+pub mod local;
+pub mod service;
