@@ -16,6 +16,10 @@ pub fn permit(path: &Path, group: Option<u32>, mode: u32) -> io::Result<()> {
     std::fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
 pub fn is_socket(meta: &Metadata) -> bool {
     meta.file_type().is_socket()
 }

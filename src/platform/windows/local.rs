@@ -95,6 +95,10 @@ pub fn permit(_: &Path, _: Option<u32>, _: u32) -> io::Result<()> {
     Err(no_sockets())
 }
 
+pub fn is_root() -> bool {
+    false
+}
+
 pub fn is_socket(_: &Metadata) -> bool {
     false
 }
