@@ -55,9 +55,7 @@ pub fn now() -> Now {
 
 /// CPU time that this process has used since it started, without that of its children.
 pub fn cpu_time() -> Duration {
-    use rustix::time::{ClockId, clock_gettime};
-    let t = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::new(t.tv_sec.max(0) as u64, t.tv_nsec as u32)
+    crate::platform::clocks::cpu_time()
 }
 
 /// By the C library, so that libfaketime can put another clock in its place; the others are the kernel's own answer.

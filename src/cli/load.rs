@@ -11,6 +11,7 @@ use crate::clock;
 use crate::collect::HostRoot;
 use crate::config::{Checked, Config, Rejected, Severity, Sources, Surroundings};
 use crate::platform::files;
+use crate::platform::local;
 use crate::uplink::transport::tls::{self, VerificationTime};
 
 /// The checked configuration; refusals end the process with exit code 78.
@@ -20,7 +21,7 @@ pub fn config(args: &ConfigArg) -> Result<Checked, Failure> {
 
 /// The same for what runs programs that it names, or tells what an agent of this user would do.
 pub fn guarded(args: &ConfigArg) -> Result<Checked, Failure> {
-    read(&args.config, is_root()).map_err(|rejected| Failure::config(rejected.to_string()))
+    read(&args.config, local::is_root()).map_err(|rejected| Failure::config(rejected.to_string()))
 }
 
 /// Where the outbox is, for asking an agent that runs: one goes on when its file is spoilt under it.
@@ -39,11 +40,7 @@ pub fn outbox_dir(args: &ConfigArg) -> Result<(PathBuf, Option<Failure>), Failur
 
 /// The same for an agent, which reads it again and again.
 pub fn again(file: &Path) -> Result<Loaded, Refused> {
-    Loaded::read(|| read(file, is_root()), hash)
-}
-
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
+    Loaded::read(|| read(file, local::is_root()), hash)
 }
 
 fn read(file: &Path, guarded: bool) -> Result<Checked, Rejected> {

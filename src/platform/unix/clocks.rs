@@ -6,9 +6,15 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// Since an arbitrary start, and since the host booted (suspend included).
 pub fn steady() -> (Duration, Duration) {
-    let read = |id| {
-        let t = clock_gettime(id);
-        Duration::new(t.tv_sec.max(0) as u64, t.tv_nsec as u32)
-    };
     (read(ClockId::Monotonic), read(ClockId::Boottime))
+}
+
+/// CPU time of this process, without that of its children.
+pub fn cpu_time() -> Duration {
+    read(ClockId::ProcessCPUTime)
+}
+
+fn read(id: ClockId) -> Duration {
+    let t = clock_gettime(id);
+    Duration::new(t.tv_sec.max(0) as u64, t.tv_nsec as u32)
 }
