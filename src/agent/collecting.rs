@@ -96,7 +96,7 @@ impl Collecting {
         let absent = sources.iter().map(|_| Absent::default()).collect();
         let untold = vec![Untold::default(); sources.len()];
         let synced = Synced { value: false, next: Duration::ZERO };
-        let (scripts, running, events) = (JoinSet::new(), HashMap::new(), Events::new(Vec::new()));
+        let (scripts, running, events) = (JoinSet::new(), HashMap::new(), Events::new(Vec::new(), Vec::new()));
         Self {
             scheduler,
             sources,
@@ -290,7 +290,7 @@ impl Collecting {
     /// The job is marked as running.
     fn start(&mut self, job: usize, now: &Now, figures: &AgentFigures) -> Option<Run> {
         let context = Context { host: &self.root, now, agent: figures };
-        let mut points = match &mut self.sources[job].1 {
+        let points = match &mut self.sources[job].1 {
             Source::Builtin { spec, collector } => run_builtin(spec, collector.as_mut(), &context),
             Source::Script(script) => {
                 let script = script.clone();
@@ -299,11 +299,9 @@ impl Collecting {
             }
         };
         self.scheduler.mark_done(job);
-        if self.absent[job].repeats(&points) {
-            points.clear();
-        }
+        let repeats = self.absent[job].repeats(&points);
         let (context, name) = (self.context(now), self.sources[job].0.clone());
-        self.record(name, points, context, now)
+        self.record(name, points, repeats, context, now)
     }
 
     fn job(&self, collector: &str) -> Option<usize> {
@@ -315,7 +313,7 @@ impl Collecting {
         if let Some(job) = self.job(&running.collector) {
             self.scheduler.mark_done(job);
         }
-        self.record(running.collector, points, running.context, now)
+        self.record(running.collector, points, false, running.context, now)
     }
 
     fn spawn(&mut self, job: usize, script: Arc<exec::Script>, now: Now) {
@@ -326,15 +324,28 @@ impl Collecting {
         self.running.insert(task.id(), running);
     }
 
-    /// Makes a run that ended one for the outbox.
-    fn record(&mut self, collector: Arc<str>, mut points: Vec<Point>, context: ClockContext, now: &Now) -> Option<Run> {
-        let job = self.book(&collector, &points, now);
-        self.tell(&collector, &mut points, job, now);
+    /// Makes a run that ended one for the outbox. What it changes goes with its points, into the same commit; of one that
+    /// only `repeats` that its source is missing nothing else does. One of a collector that is no more changes nothing.
+    fn record(
+        &mut self,
+        collector: Arc<str>,
+        mut points: Vec<Point>,
+        repeats: bool,
+        context: ClockContext,
+        now: &Now,
+    ) -> Option<Run> {
+        let known = self.job(&collector).is_some();
+        let events = if known { self.events.saw(&collector, &points, now) } else { Vec::new() };
+        if repeats {
+            points.clear();
+        }
+        self.book(&collector, &points, now);
+        points.extend(events);
         (!points.is_empty()).then_some(Run { collector, context, points })
     }
 
-    /// Counts a run that ended. Returns the collector's place, if it is still one.
-    fn book(&mut self, collector: &str, points: &[Point], now: &Now) -> Option<usize> {
+    /// Counts a run that ended.
+    fn book(&mut self, collector: &str, points: &[Point], now: &Now) {
         let job = self.job(collector);
         let account = job.map_or(&mut self.retired, |job| &mut self.accounts[job]);
         account.runs += 1;
@@ -344,17 +355,6 @@ impl Collecting {
         account.failed += u64::from(error.is_some());
         if !(points.is_empty() && job.is_some_and(|job| self.absent[job].is_said())) {
             account.last_error = error;
-        }
-        job
-    }
-
-    /// What a run changes goes with its points, into the same commit. One of a collector that is no more, and one that only
-    /// repeats that its source is missing, change nothing.
-    fn tell(&mut self, collector: &Arc<str>, points: &mut Vec<Point>, job: Option<usize>, now: &Now) {
-        let Some(job) = job else { return };
-        if !(points.is_empty() && self.absent[job].is_said()) {
-            let events = self.events.saw(collector, points, now);
-            points.extend(events);
         }
     }
 

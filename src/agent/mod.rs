@@ -24,7 +24,7 @@ use crate::clock::{self, Now};
 use crate::collect::{HostRoot, exec};
 use crate::config::Config;
 use crate::events::Events;
-use crate::outbox::writer::{Event, Handle, Returned};
+use crate::outbox::writer::{Edit, Event, Handle, Returned};
 use crate::platform::service::{ServiceManager, Signals};
 use crate::record::Run;
 use crate::uplink::Input;
@@ -100,6 +100,7 @@ impl Agent {
     pub async fn run(mut self) -> Result<(), RunError> {
         let mut signals = Signals::install().map_err(RunError::Signals)?;
         self.service.ready(&format!("collecting; outbox {}", self.report.outbox_dir().display()));
+        self.forget_stale();
         loop {
             let now = clock::now();
             self.collect(now);
@@ -138,7 +139,7 @@ impl Agent {
         let Some(change) = self.shedding.look(&self.root, now) else { return };
         let step = match change {
             Some(change) => Some(shedding::step(&change, &self.shedding.measures())),
-            None => shedding::anew(self.shedding.stage()).filter(|_| self.collecting.events().owes_a_step()),
+            None => self.shedding.anew().filter(|step| self.collecting.events().owes_a_step(step.stage)),
         };
         if let Some(step) = step {
             match step.up {
@@ -158,21 +159,30 @@ impl Agent {
     fn record(&mut self, run: Run) {
         self.report.recorded(&run);
         let (collector, points) = (run.collector.clone(), run.points.len());
-        // What memory cannot hold is counted by the writer and becomes a declared loss.
-        if self.outbox.append(run, clock::now().mono) {
+        let events = self.collecting.events();
+        // What has been told must be known after a kill too, or it would be told again, or never be over; and what is known
+        // to be told must have been. So the note goes with the run.
+        let edit = edit(events.hand_over(&run.points));
+        let telling = edit.is_some();
+        self.report.events(events.is_crowded());
+        if self.outbox.append_noting(run, edit, clock::now().mono) {
             self.unstored += 1;
-        } else {
-            self.report.refused(&collector, points, clock::now().mono);
+            if telling {
+                self.outbox.flush();
+            }
+            return;
         }
-        self.keep_events();
+        // What memory cannot hold is counted by the writer and becomes a declared loss.
+        self.report.refused(&collector, points, clock::now().mono);
+        if telling {
+            self.collecting.events().refused();
+        }
     }
 
-    /// What has been told must be known after a kill too, or it would be told again, or never be over.
-    fn keep_events(&mut self) {
-        let events = self.collecting.events();
-        self.report.events(events.is_crowded());
-        if let Some(note) = events.take_note() {
-            self.outbox.set_note(Events::NOTE, &note);
+    /// What an earlier process told of what is no longer configured need not be known.
+    fn forget_stale(&mut self) {
+        if let Some(edit) = edit(self.collecting.events().take_stale()) {
+            self.outbox.edit_note(edit);
             self.outbox.flush();
         }
     }
@@ -311,8 +321,10 @@ impl Agent {
             Event::Opened(found) => {
                 self.opened();
                 self.collecting.events().remember(found.notes.get(Events::NOTE).map(String::as_str));
+                self.forget_stale();
                 self.delivery.handle(Input::Anchors(relay::anchors(found)), now);
             }
+            Event::Noted { stored } => self.collecting.events().settled(*stored),
             Event::Flushed(number) => self.flushed = *number,
             _ => {}
         }
@@ -399,6 +411,10 @@ impl Agent {
         }
         Ok(false)
     }
+}
+
+fn edit(words: Vec<(String, bool)>) -> Option<Edit> {
+    (!words.is_empty()).then_some(Edit { note: Events::NOTE, words })
 }
 
 async fn accept(socket: Option<&StatusSocket>) -> ipc::Reader {

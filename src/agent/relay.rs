@@ -48,7 +48,12 @@ pub fn to_uplink(event: Event) -> Option<Input> {
             let (epochs, hub) = (epoch_views(&found), hub_memory(&found));
             Some(Input::Opened { epochs, losses: found.losses, hub })
         }
-        Event::Problem(_) | Event::Unstored | Event::Recovered | Event::Stats(_) | Event::Flushed(_) => None,
+        Event::Problem(_)
+        | Event::Unstored
+        | Event::Noted { .. }
+        | Event::Recovered
+        | Event::Stats(_)
+        | Event::Flushed(_) => None,
     }
 }
 

@@ -118,7 +118,8 @@ pub fn start(loaded: Loaded, load: Load, root: HostRoot, rng_seed: u64) -> Resul
     report.configured(&loaded.checked, &loaded.hash, &[], now);
     report.found(&found.problems);
     report.host_id(keep_host_id(&config.outbox.dir, &identity.host));
-    let mut watch = Events::new(config.alarms.clone());
+    let names = config.collectors.iter().map(|known| known.name.clone()).collect();
+    let mut watch = Events::new(config.alarms.clone(), names);
     watch.remember(found.notes.get(Events::NOTE).map(String::as_str));
     let shedding = Shedding::new(&config.agent.limits, &root, now);
     report.limits(&shedding);

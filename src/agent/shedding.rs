@@ -87,6 +87,19 @@ impl Shedding {
         }
     }
 
+    /// The step that tells how it stands: an earlier process did less, or the event of the step could not be stored. None
+    /// while nothing is shed and the last window was beyond a limit all the same.
+    pub fn anew(&self) -> Option<Step> {
+        let (stage, measures) = (self.stage(), self.measures());
+        let message = match stage {
+            0 => format!("the agent is within its limits: stage 0 of {TOP}"),
+            _ => format!("the agent is beyond its limits, or was lately: stage {stage} of {TOP}, {measures}"),
+        };
+        let fields = Fields::from([("stage".into(), Value::uint(stage.into()))]);
+        let step = Step { collector: collect::OWN.into(), stage, up: stage > 0, fields, message };
+        (stage > 0 || self.ladder.is_within()).then_some(step)
+    }
+
     /// The limits that nothing is compared with, if any.
     pub fn unwatched(&self) -> Option<String> {
         let limits = self.ladder.limits();
@@ -125,13 +138,6 @@ fn describe(change: &Change, measures: &str) -> String {
 pub fn step(change: &Change, measures: &str) -> Step {
     let (collector, message) = (collect::OWN.into(), describe(change, measures));
     Step { collector, stage: change.stage, up: change.up, fields: fields(change), message }
-}
-
-/// An earlier process did less; this one has been within its limits for a window.
-pub fn anew(stage: u8) -> Option<Step> {
-    let message = format!("the agent was started anew and is within its limits: stage 0 of {TOP}");
-    let fields = Fields::from([("stage".into(), Value::uint(0))]);
-    (stage == 0).then(|| Step { collector: collect::OWN.into(), stage, up: false, fields, message })
 }
 
 fn fields(change: &Change) -> Fields {

@@ -8,6 +8,7 @@ mod point;
 mod rule;
 mod state;
 mod throttle;
+mod told;
 
 #[cfg(test)]
 mod tests;
@@ -17,11 +18,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Now;
-use crate::record::{ErrorKind, Fields, Point, RunError};
+use crate::record::{ErrorKind, Fields, Point, RunError, Tags};
+use crate::wire::EVENT_NAME;
 use point::What;
 pub use rule::{Bound, Rule};
 use state::{Series, State};
 use throttle::Throttle;
+use told::{Change, Key, Told};
 
 /// Events of this host at once, and after that one each while.
 const ALL: Throttle = Throttle::new(32, Duration::from_secs(10));
@@ -29,11 +32,6 @@ const ALL: Throttle = Throttle::new(32, Duration::from_secs(10));
 const MAX_SERIES: usize = 512;
 /// An alarm whose series is not measured any more is over after so many runs.
 const UNSEEN: u32 = 3;
-/// In the note: the agent itself does less. No collector and no alarm has a space in its name.
-const DEGRADED: &str = "agent degraded";
-/// Of what is told as bad, what a note of the outbox can hold; the others are told again after a restart.
-const MAX_KEPT: usize = 100;
-
 /// What is known of all collectors and alarms.
 #[derive(Debug)]
 pub struct Events {
@@ -42,11 +40,15 @@ pub struct Events {
     /// By the alarm's name and the series.
     series: BTreeMap<(Arc<str>, String), Series>,
     all: Throttle,
-    /// Told as bad by an earlier process and not met yet, as hashes.
-    kept: BTreeSet<u32>,
+    /// The collectors that are configured.
+    names: Vec<Arc<str>>,
+    told: Told,
+    /// Told as bad and not met since, by an earlier process mostly; and how many whole runs did not measure it.
+    kept: BTreeMap<Key, u32>,
+    /// Noted, and of an alarm or a collector that is no more.
+    stale: Vec<Change>,
     /// The agent was last told to be beyond its own limits.
     degraded: bool,
-    changed: bool,
     crowded: bool,
 }
 
@@ -65,38 +67,84 @@ pub struct Step {
 /// One collector.
 #[derive(Debug)]
 struct Health {
+    key: Key,
     state: State,
     /// It has run well since the start.
     was_well: bool,
 }
 
 impl Events {
-    /// Key of the note that [`Events::take_note`] is for.
+    /// The outbox's note of what is told as bad: words.
     pub const NOTE: &str = "events";
 
-    pub fn new(rules: Vec<Rule>) -> Self {
-        let (collectors, series, kept) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        let all = ALL;
-        Self { rules, collectors, series, all, kept, degraded: false, changed: false, crowded: false }
-    }
-
-    /// What an earlier process has told.
-    pub fn remember(&mut self, note: Option<&str>) {
-        let hashes = note.unwrap_or_default().split(' ').filter_map(|word| u32::from_str_radix(word, 16).ok());
-        self.kept.extend(hashes.take(MAX_KEPT));
-    }
-
-    /// The note to be kept, if it has changed.
-    pub fn take_note(&mut self) -> Option<String> {
-        if !std::mem::take(&mut self.changed) {
-            return None;
+    pub fn new(rules: Vec<Rule>, collectors: Vec<Arc<str>>) -> Self {
+        Self {
+            rules,
+            collectors: BTreeMap::new(),
+            series: BTreeMap::new(),
+            all: ALL,
+            names: collectors,
+            told: Told::default(),
+            kept: BTreeMap::new(),
+            stale: Vec::new(),
+            degraded: false,
+            crowded: false,
         }
-        let failing = self.collectors.iter().filter(|(_, h)| h.state.told).map(|(name, _)| hash(name, ""));
-        let raised = self.series.iter().filter(|(_, s)| s.state.told).map(|((name, series), _)| hash(name, series));
-        let degraded = self.degraded.then(|| hash(DEGRADED, ""));
-        let all = degraded.into_iter().chain(failing).chain(raised).chain(self.kept.iter().copied());
-        let words: Vec<String> = all.take(MAX_KEPT).map(|hash| format!("{hash:08x}")).collect();
-        Some(words.join(" "))
+    }
+
+    /// What an earlier process has told. It may come late: what has been met since is told to be over if it is.
+    pub fn remember(&mut self, note: Option<&str>) {
+        for key in note.unwrap_or_default().split(' ').filter_map(Key::parse) {
+            let alarm = self.rules.iter().any(|rule| Key::alarm(&rule.name) == key.owner);
+            if key == Key::AGENT || alarm || self.names.iter().any(|name| Key::collector(name) == key) {
+                self.told.know(key);
+                self.put_back(vec![(key, self.told.stands(key))]);
+            } else {
+                self.stale.push((key, false));
+            }
+        }
+    }
+
+    /// Words that are to go from the note without an event: nobody is left to be told of.
+    pub fn take_stale(&mut self) -> Vec<(String, bool)> {
+        words(std::mem::take(&mut self.stale))
+    }
+
+    /// A run with these points is handed to the outbox, in the order in which runs were made. Returns the words of the note
+    /// that its events add or remove. It is to be answered by [`Events::settled`], in order, or at once by [`Events::refused`].
+    pub fn hand_over(&mut self, points: &[Point]) -> Vec<(String, bool)> {
+        words(self.told.hand_over(points.iter().filter(|point| point.name == EVENT_NAME).count()))
+    }
+
+    /// The oldest run with events is stored; or never will be: a later run tells what it told, if it still holds.
+    pub fn settled(&mut self, stored: bool) {
+        if stored {
+            return self.told.stored();
+        }
+        let truth = self.told.refused();
+        self.put_back(truth);
+    }
+
+    /// The run that was just handed over was not taken.
+    pub fn refused(&mut self) {
+        let truth = self.told.refused_at_once();
+        self.put_back(truth);
+    }
+
+    fn put_back(&mut self, truth: Vec<Change>) {
+        for (key, told) in truth {
+            let health = self.collectors.values_mut().find(|health| health.key == key).map(|health| &mut health.state);
+            let series = self.series.values_mut().find(|series| series.key == key).map(|series| &mut series.state);
+            if key == Key::AGENT {
+                self.degraded = told;
+            } else if let Some(state) = health.or(series) {
+                state.told = told;
+            } else if told {
+                self.kept.insert(key, 0);
+            } else {
+                self.kept.remove(&key);
+            }
+        }
     }
 
     /// Whether there are more series beyond their limits than can be followed.
@@ -120,14 +168,13 @@ impl Events {
     /// The event of a step. How many there are is bounded where they are decided.
     pub fn stepped(&mut self, step: Step, now: &Now) -> Point {
         self.degraded = step.stage > 0;
-        self.changed = true;
-        self.kept.remove(&hash(DEGRADED, ""));
+        self.told.change(Key::AGENT, self.degraded);
         point::step(step, now)
     }
 
-    /// Of an earlier process it was told that it does less, and nothing since.
-    pub fn owes_a_step(&self) -> bool {
-        self.kept.contains(&hash(DEGRADED, ""))
+    /// What was last told of it is not what holds: by an earlier process, or the event could not be stored.
+    pub fn owes_a_step(&self, stage: u8) -> bool {
+        self.degraded != (stage > 0)
     }
 
     /// Other alarms and collectors from now on. What is unchanged goes on; what was told as bad and is no more is told to be
@@ -135,35 +182,43 @@ impl Events {
     pub fn replace(&mut self, rules: Vec<Rule>, collectors: &[Arc<str>], now: &Now) -> Vec<(Arc<str>, Point)> {
         let mut events = Vec::new();
         let before = std::mem::replace(&mut self.rules, rules);
-        for rule in before.iter().filter(|rule| !self.rules.contains(rule)) {
-            let gone: Vec<_> = self.series.keys().filter(|(name, _)| *name == rule.name).cloned().collect();
-            for key in gone {
-                if self.series.remove(&key).is_some_and(|series| series.state.told) {
-                    let message = format!("{}: the alarm is no longer configured as it was", rule.name);
-                    events.push((rule.collector.clone(), point::alarm(rule, What::Cleared, None, message, now)));
-                }
+        for rule in &before {
+            if self.rules.contains(rule) {
+                continue;
+            }
+            for series in self.take_series(rule) {
+                self.told.change(series.key, false);
+                let message = format!("{}: the alarm is no longer configured as it was", rule.name);
+                events.push((rule.collector.clone(), point::ended(rule, &series, message, now)));
             }
         }
-        let known = std::mem::take(&mut self.collectors);
-        for (name, health) in known {
-            if collectors.contains(&name) {
-                self.collectors.insert(name, health);
-            } else if health.state.told {
+        let names = std::mem::replace(&mut self.names, collectors.to_vec());
+        for name in names.iter().filter(|name| !collectors.contains(name)) {
+            let key = Key::collector(name);
+            let kept = self.kept.remove(&key).is_some();
+            if self.collectors.remove(name).map_or(kept, |health| health.state.told) {
+                self.told.change(key, false);
                 let message = format!("{name}: the collector is no longer configured");
-                events.push((name.clone(), point::collector(&name, What::Recovered, None, message, now)));
+                events.push((name.clone(), point::collector(name, What::Recovered, None, message, now)));
             }
         }
-        self.changed |= !events.is_empty();
         events
+    }
+
+    /// Forgets all series of an alarm; returns those that are told as raised.
+    fn take_series(&mut self, rule: &Rule) -> Vec<Series> {
+        let of_rule = |(name, _): &(Arc<str>, String), _: &mut Series| *name == rule.name;
+        let owner = Key::alarm(&rule.name);
+        let met = self.series.extract_if(.., of_rule).map(|(_, series)| series).filter(|series| series.state.told);
+        let kept = self.kept.extract_if(.., |key, _| key.owner == owner);
+        met.chain(kept.map(|(key, _)| Series::new(true, key, Tags::new()))).collect()
     }
 
     /// ok -> err, and err -> ok.
     fn judge(&mut self, collector: &Arc<str>, points: &[Point], now: &Now) -> Option<Point> {
-        let kept = &mut self.kept;
-        let health = self
-            .collectors
-            .entry(collector.clone())
-            .or_insert_with(|| Health { state: State::new(kept.remove(&hash(collector, ""))), was_well: false });
+        let (kept, key) = (&mut self.kept, Key::collector(collector));
+        let met = || Health { key, state: State::new(kept.remove(&key).is_some()), was_well: false };
+        let health = self.collectors.entry(collector.clone()).or_insert_with(met);
         let error = points.iter().find_map(|point| point.error.as_ref());
         health.was_well |= error.is_none();
         // What this host never had is no failure.
@@ -176,7 +231,7 @@ impl Events {
             return None;
         }
         health.state.told = failing;
-        self.changed = true;
+        self.told.change(key, failing);
         Some(match error {
             Some(error) => {
                 let message = format!("{collector}: ok -> err: {}", error.message);
@@ -195,40 +250,43 @@ impl Events {
                 values.insert(point::series(point), (point, value));
             }
         }
-        let whole = !points.is_empty() && points.iter().all(|point| point.error.is_none());
-        if whole {
-            self.unseen(rule, &values, now, events);
+        // A run that says nothing is whole too: there are scripts that speak only of what is wrong.
+        if points.iter().all(|point| point.error.is_none()) {
+            let measured = values.keys().map(|name| Key::series(&rule.name, name)).collect();
+            self.unseen(rule, &measured, now, events);
+            self.unmet(rule, &measured, now, events);
         }
-        for (series, (point, value)) in values {
-            let key = (rule.name.clone(), series);
-            let before = self.kept.contains(&hash(&key.0, &key.1));
-            if !self.series.contains_key(&key) && !before && !rule.bound.is_beyond(value) {
+        for (name, (point, value)) in values {
+            let (key, at) = (Key::series(&rule.name, &name), (rule.name.clone(), name));
+            let before = self.kept.contains_key(&key);
+            if !self.series.contains_key(&at) && !before && !rule.bound.is_beyond(value) {
                 continue;
             }
-            if !self.series.contains_key(&key) && self.series.len() >= MAX_SERIES {
+            if !self.series.contains_key(&at) && self.series.len() >= MAX_SERIES {
                 self.crowded = true;
                 continue;
             }
-            self.kept.remove(&hash(&key.0, &key.1));
-            let series = self.series.entry(key.clone()).or_insert_with(|| Series::new(before));
+            self.kept.remove(&key);
+            let met = || Series::new(before, key, point::bounded(&point.tags));
+            let series = self.series.entry(at.clone()).or_insert_with(met);
             let stands = series.saw(rule, value, now.mono);
             if stands != series.state.told && admitted(&mut series.state, &mut self.all, now.mono) {
                 series.state.told = stands;
-                self.changed = true;
-                events.push(point::crossed(rule, stands, point, value, now));
+                self.told.change(key, stands);
+                events.push(point::crossed(rule, stands, series, &at.1, value, now));
             }
             if series.is_idle(now.mono) {
-                self.series.remove(&key);
+                self.series.remove(&at);
             }
         }
         self.crowded &= self.series.len() >= MAX_SERIES;
     }
 
     /// Series that a whole run did not measure: a disk that was taken out.
-    fn unseen(&mut self, rule: &Rule, values: &BTreeMap<String, (&Point, f64)>, now: &Now, events: &mut Vec<Point>) {
-        let (all, changed) = (&mut self.all, &mut self.changed);
-        self.series.retain(|(name, key), series| {
-            if *name != rule.name || values.contains_key(key) {
+    fn unseen(&mut self, rule: &Rule, measured: &BTreeSet<Key>, now: &Now, events: &mut Vec<Point>) {
+        let (all, told) = (&mut self.all, &mut self.told);
+        self.series.retain(|(alarm, name), series| {
+            if *alarm != rule.name || measured.contains(&series.key) {
                 return true;
             }
             series.unseen = series.unseen.saturating_add(1);
@@ -239,10 +297,29 @@ impl Events {
                 if !admitted(&mut series.state, all, now.mono) {
                     return true;
                 }
-                *changed = true;
-                let message = format!("{}: {} of {key} is no longer measured", rule.name, rule.field);
-                events.push(point::alarm(rule, What::Cleared, None, message, now));
+                told.change(series.key, false);
+                let message = format!("{}: {} of {name} is no longer measured", rule.name, rule.field);
+                events.push(point::ended(rule, series, message, now));
             }
+            false
+        });
+    }
+
+    /// The same for series that were told by an earlier process and not met since: their names are not known.
+    fn unmet(&mut self, rule: &Rule, measured: &BTreeSet<Key>, now: &Now, events: &mut Vec<Point>) {
+        let (all, told, owner) = (&mut self.all, &mut self.told, Key::alarm(&rule.name));
+        self.kept.retain(|key, unseen| {
+            if key.owner != owner || measured.contains(key) {
+                return true;
+            }
+            *unseen = unseen.saturating_add(1);
+            if *unseen < UNSEEN || !all.admits(now.mono) {
+                return true;
+            }
+            all.spend(now.mono);
+            told.change(*key, false);
+            let message = format!("{}: what was raised before the restart is no longer measured", rule.name);
+            events.push(point::alarm(rule, What::Cleared, *key, &Tags::new(), message, now));
             false
         });
     }
@@ -258,6 +335,6 @@ fn admitted(state: &mut State, all: &mut Throttle, now: Duration) -> bool {
     admitted
 }
 
-fn hash(name: &str, series: &str) -> u32 {
-    crc32fast::hash(format!("{name}\n{series}").as_bytes())
+fn words(changes: Vec<Change>) -> Vec<(String, bool)> {
+    changes.into_iter().map(|(key, told)| (key.word(), told)).collect()
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use super::rule::Rule;
 use super::throttle::Throttle;
+use super::told::Key;
+use crate::record::Tags;
 
 /// Changes of one thing that are told at once, and after that one each while.
 const CHANGES: Throttle = Throttle::new(4, Duration::from_secs(300));
@@ -25,6 +27,11 @@ impl State {
 #[derive(Clone, Debug)]
 pub struct Series {
     pub state: State,
+    pub key: Key,
+    /// Of its events: bounded.
+    pub tags: Tags,
+    /// The value that was measured last.
+    pub last: Option<f64>,
     /// Runs beyond the limit in a row, and since when (monotonic).
     beyond: u32,
     since: Duration,
@@ -33,13 +40,13 @@ pub struct Series {
 }
 
 impl Series {
-    pub fn new(told: bool) -> Self {
-        Self { state: State::new(told), beyond: 0, since: Duration::ZERO, unseen: 0 }
+    pub fn new(told: bool, key: Key, tags: Tags) -> Self {
+        Self { state: State::new(told), key, tags, last: None, beyond: 0, since: Duration::ZERO, unseen: 0 }
     }
 
     /// Takes a value in; returns whether the alarm should stand now.
     pub fn saw(&mut self, rule: &Rule, value: f64, now: Duration) -> bool {
-        self.unseen = 0;
+        (self.unseen, self.last) = (0, Some(value));
         if !rule.bound.is_beyond(value) {
             self.beyond = 0;
             return self.state.told && !rule.bound.is_clear(value);

@@ -21,7 +21,7 @@ use crate::wire::{Loss, LossReason};
 
 /// At most so many notes, of at most so many bytes each.
 const MAX_NOTES: usize = 16;
-const MAX_NOTE: usize = 1024;
+const MAX_NOTE: usize = 2048;
 
 /// The store. One per directory and process, used by one thread.
 pub struct Outbox {

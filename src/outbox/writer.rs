@@ -5,6 +5,7 @@
 //! block each other: the loop never waits for the thread, and the thread gives up waiting for the loop when told
 //! to stop. If the thread dies, the channel closes. What the thread does when is [`work`]'s, which knows no clock.
 
+mod edit;
 mod handle;
 mod opening;
 mod work;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
+pub use edit::Edit;
 use handle::Shared;
 pub use handle::{Handle, Reply, Returned, Stored};
 pub use opening::{Opening, open};
@@ -49,6 +51,9 @@ pub enum Event {
     Problem(String),
     /// One run was not committed and never will be: its maker has it, or it is a loss.
     Unstored,
+    /// A run of [`Handle::append_noting`] is stored and its note edited; or it was refused, and the note is as it was. One
+    /// for each, in order.
+    Noted { stored: bool },
     /// Records can be stored again.
     Recovered,
     /// Every 10 s.

@@ -276,7 +276,8 @@ impl Entry {
         if self.running {
             return miss(1, MissReason::Overlap);
         }
-        if !self.thinning.admits(now.mono) {
+        // When it was due: how late the agent looks must not count.
+        if !self.thinning.admits(now.mono.saturating_sub(passed.lateness)) {
             return miss(1, MissReason::Shed);
         }
         self.running = true;

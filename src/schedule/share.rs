@@ -21,21 +21,21 @@ pub(super) struct Thinning {
     pub share: Share,
     /// Due runs since the last that was made.
     skipped: u32,
-    /// When that was (monotonic).
+    /// When that was due (monotonic).
     last: Option<Duration>,
 }
 
 impl Thinning {
-    /// Whether the run that is due now is to be made.
-    pub fn admits(&mut self, now: Duration) -> bool {
-        let paused = || self.last.is_none_or(|last| now.saturating_sub(last) >= LONGEST_PAUSE);
+    /// Whether the run that was due then (monotonic) is to be made.
+    pub fn admits(&mut self, due: Duration) -> bool {
+        let paused = || self.last.is_none_or(|last| due.saturating_sub(last) >= LONGEST_PAUSE);
         let admits = match self.share {
             Share::All => true,
             Share::OneOf(number) => self.skipped.saturating_add(1) >= number || paused(),
             Share::None => false,
         };
         if admits {
-            (self.skipped, self.last) = (0, Some(now));
+            (self.skipped, self.last) = (0, Some(due));
         } else {
             self.skipped = self.skipped.saturating_add(1);
         }

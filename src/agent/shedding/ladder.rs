@@ -105,6 +105,11 @@ impl Ladder {
         self.cpu
     }
 
+    /// The last window was within the limits.
+    pub fn is_within(&self) -> bool {
+        self.share(Resource::Memory) <= 1.0 && self.share(Resource::Cpu) <= 1.0
+    }
+
     /// When the window ends.
     pub fn next_look(&self) -> Duration {
         self.begin.at + self.limits.window

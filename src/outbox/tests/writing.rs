@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc::Receiver;
 
 use super::crash_disk::SimDisk;
-use super::writer::{Event, Handle, Witness};
+use super::writer::{Edit, Event, Handle, Witness};
 use super::*;
 use crate::clock;
 use crate::wire::Chunk;
@@ -337,4 +337,30 @@ fn a_panic_of_the_thread_closes_the_channel() {
 
 fn path_exists(disk: &SimDisk) -> bool {
     disk.list(Path::new("/outbox")).is_ok()
+}
+
+/// A note never says more than what is stored, whatever is flushed meanwhile.
+#[test]
+fn a_note_is_edited_with_the_run_that_it_tells_of_and_not_before() {
+    runtime().block_on(async {
+        let disk = SimDisk::new();
+        let (handle, mut events) = start(&disk, None);
+        let edit = |word: &str| Some(Edit { note: "told", words: vec![(word.to_owned(), true)] });
+        let noted = |event| if let Event::Noted { stored } = event { Some(stored) } else { None };
+        let note = |disk: SimDisk| Outbox::open(Arc::new(disk), options(), at(0)).unwrap().1.notes.remove("told");
+        assert!(handle.append_noting(run(1, 50), edit("a"), clock::now().mono));
+        handle.flush();
+        assert!(until(&mut events, noted).await);
+        assert_eq!(note(disk.killed()).as_deref(), Some("a"));
+        // A commit and the segment anew are refused; the state could be saved by the flush.
+        disk.world().capacity = Some(0);
+        assert!(handle.append_noting(run(200, 500), edit("b"), clock::now().mono));
+        let flush = handle.flush();
+        until(&mut events, |event| matches!(event, Event::Flushed(number) if number >= flush).then_some(())).await;
+        assert_eq!(note(disk.killed()).as_deref(), Some("a"), "the run of the other waits in memory");
+        disk.world().capacity = None;
+        assert!(until(&mut events, noted).await);
+        assert_eq!(note(disk.killed()).as_deref(), Some("a b"));
+        assert!(handle.shutdown(events, PATIENCE).await);
+    });
 }

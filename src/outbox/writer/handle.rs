@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::Event;
+use super::{Edit, Event};
 use crate::outbox::losses::MAX_LOSSES;
 use crate::outbox::value::Times;
 use crate::ranges::RangeSet;
@@ -48,6 +48,8 @@ pub(super) struct Inbox {
     pub(super) loads: VecDeque<Load>,
     pub(super) quarantines: VecDeque<(u64, RangeInclusive<u64>, String)>,
     pub(super) notes: BTreeMap<String, String>,
+    /// Of no run. As many as there are words in a note, at each opening.
+    pub(super) edits: Vec<Edit>,
     pub(super) new_epoch: bool,
     pub(super) flush: bool,
     /// Flushes asked for so far.
@@ -66,6 +68,8 @@ pub(super) struct Waiting {
     pub(super) reply: Option<Reply>,
     /// A commit of it failed: its bytes may be in the file. Nobody can be told that it is not stored.
     pub(super) attempted: bool,
+    /// Of a note, when it is stored.
+    pub(super) edit: Option<Edit>,
 }
 
 impl Waiting {
@@ -144,6 +148,11 @@ impl Handle {
     /// Hands a run over at `now` (monotonic); the thread learns of it by [`Handle::commit`]. When memory is full the run is counted as a
     /// `memory` loss, which gets its seqs with the next commit. Returns whether it was taken.
     pub fn append(&self, run: Run, now: Duration) -> bool {
+        self.append_noting(run, None, now)
+    }
+
+    /// The same, and when the run is stored the note is edited; [`Event::Noted`] tells of one that was taken.
+    pub fn append_noting(&self, run: Run, edit: Option<Edit>, now: Duration) -> bool {
         let size = estimate(&run);
         let mut inbox = self.shared.inbox();
         if inbox.bytes + size > MAX_WAITING {
@@ -154,7 +163,7 @@ impl Handle {
             return false;
         }
         inbox.bytes += size;
-        inbox.wait(Waiting { run, size, reply: None, attempted: false }, now);
+        inbox.wait(Waiting { run, size, reply: None, attempted: false, edit }, now);
         true
     }
 
@@ -176,7 +185,7 @@ impl Handle {
             Some(why) => drop(reply.send(Err(why))),
             None => {
                 inbox.bytes += size;
-                inbox.wait(Waiting { run, size, reply: Some(reply), attempted: false }, now);
+                inbox.wait(Waiting { run, size, reply: Some(reply), attempted: false, edit: None }, now);
             }
         }
         taken
@@ -235,6 +244,11 @@ impl Handle {
     /// See [`Outbox::set_note`].
     pub fn set_note(&self, key: &str, value: &str) {
         self.shared.inbox().notes.insert(key.to_owned(), value.to_owned());
+    }
+
+    /// Edits a note, with no run.
+    pub fn edit_note(&self, edit: Edit) {
+        self.shared.inbox().edits.push(edit);
     }
 
     /// See [`Outbox::begin_epoch`].

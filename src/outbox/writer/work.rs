@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::handle::{Inbox, Load, Shared, Waiting};
-use super::{Event, Opening, Witness};
+use super::{Edit, Event, Opening, Witness};
 use crate::clock::Now;
 use crate::outbox::value::Times;
 use crate::outbox::{Loaded, Outbox};
@@ -59,6 +59,7 @@ pub(super) struct Work {
     loads: Vec<Load>,
     quarantines: VecDeque<(u64, RangeInclusive<u64>, String)>,
     notes: BTreeMap<String, String>,
+    edits: Vec<Edit>,
     new_epoch: bool,
     flush: bool,
     flushes: u64,
@@ -163,6 +164,7 @@ impl Writer {
             loads: inbox.loads.drain(..).collect(),
             quarantines: std::mem::take(&mut inbox.quarantines),
             notes: std::mem::take(&mut inbox.notes),
+            edits: std::mem::take(&mut inbox.edits),
             new_epoch: std::mem::take(&mut inbox.new_epoch),
             flush: std::mem::take(&mut inbox.flush),
             flushes: inbox.flushes,
@@ -193,7 +195,11 @@ impl Writer {
             let mut inbox = self.shared.inbox();
             inbox.overflow += work.overflow;
             inbox.overflow_times = inbox.overflow_times.join(work.overflow_times);
-            inbox.notes.extend(work.notes);
+            for (key, value) in work.notes {
+                // One that was set meanwhile is newer.
+                inbox.notes.entry(key).or_insert(value);
+            }
+            inbox.edits.splice(..0, work.edits);
             return;
         };
         for (epoch, seqs) in &work.settled {
@@ -205,6 +211,7 @@ impl Writer {
         for (key, value) in &work.notes {
             outbox.set_note(key, value);
         }
+        work.edits.iter().for_each(|edit| edit.apply(outbox));
         if work.new_epoch {
             outbox.begin_epoch(now);
         }

@@ -295,3 +295,18 @@ fn a_share_stays_over_a_reload_and_a_run_that_goes_on_is_an_overlap() {
     host.scheduler.mark_done(0);
     assert_eq!(host.run(40).len(), 2);
 }
+
+/// The agent looks a little late, now more and now less: that is no reason to leave out a run that is rare enough.
+#[test]
+fn what_is_due_at_the_pause_is_not_thinned_out_by_how_late_it_is_looked_at() {
+    let mut host = Host::new("2026-01-01 00:00:00", vec![every(600)]);
+    host.scheduler.set_share(0, Share::OneOf(2));
+    host.run(600);
+    let mut runs = 0;
+    for n in 0..10 {
+        host.pass(if n % 2 == 0 { 600.4 } else { 599.6 });
+        runs += host.poll().due.len();
+        host.scheduler.mark_done(0);
+    }
+    assert_eq!(runs, 10);
+}

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::Event;
 use super::super::handle::{Reply, Returned, Stored, Waiting};
+use super::super::{Edit, Event};
 use super::Writer;
 use crate::clock::Now;
 use crate::outbox::{AppendError, Appended};
@@ -16,8 +16,9 @@ const REDRAWS: usize = 8;
 
 impl Writer {
     pub(super) fn commit(&mut self, waiting: Vec<Waiting>, now: Now) {
-        let waiting = self.let_go(waiting);
+        let mut waiting = self.let_go(waiting);
         let Some(outbox) = &mut self.opening.outbox else { return };
+        let edits: Vec<Option<Edit>> = waiting.iter_mut().map(|waiting| waiting.edit.take()).collect();
         let (runs, rest): (Vec<Run>, Vec<_>) =
             waiting.into_iter().map(|w| (w.run, (w.size, w.reply, w.attempted))).unzip();
         match outbox.append(&runs, now) {
@@ -41,19 +42,35 @@ impl Writer {
                     (self.tell)(Event::Lost(appended.losses));
                 }
                 self.send_all((0..unstored).map(|_| Event::Unstored).collect());
+                // One commit stores all of its runs, or refuses them all.
+                self.note(edits.into_iter().flatten().collect(), appended.refused == 0, now);
             }
             Err(AppendError::Unavailable { why, retry_in, attempted: now_too }) => {
                 self.broken = true;
-                let waiting = runs.into_iter().zip(rest).map(|(run, (size, reply, before))| Waiting {
+                let waiting = runs.into_iter().zip(rest).zip(edits);
+                let waiting = waiting.map(|((run, (size, reply, before)), edit)| Waiting {
                     run,
                     size,
                     reply,
                     attempted: before || now_too,
+                    edit,
                 });
                 self.put_back(waiting.collect(), &why, now.mono + retry_in);
             }
         }
         self.problems();
+    }
+
+    /// What the runs of a commit note is saved behind it, and dropped with runs that were refused.
+    fn note(&mut self, edits: Vec<Edit>, stored: bool, now: Now) {
+        if edits.is_empty() {
+            return;
+        }
+        if let Some(outbox) = self.opening.outbox.as_mut().filter(|_| stored) {
+            edits.iter().for_each(|edit| edit.apply(outbox));
+            self.save(now);
+        }
+        self.send_all(edits.iter().map(|_| Event::Noted { stored }).collect());
     }
 
     /// Some steps of what [`Outbox::redraw`] does; the disk's refusal ends them until another turn.
