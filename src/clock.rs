@@ -55,7 +55,7 @@ pub fn now() -> Now {
 
 /// CPU time that this process has used since it started, without that of its children.
 pub fn cpu_time() -> Duration {
-    crate::platform::clocks::cpu_time()
+    clocks::cpu_time()
 }
 
 /// By the C library, so that libfaketime can put another clock in its place; the others are the kernel's own answer.

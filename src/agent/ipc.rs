@@ -5,13 +5,13 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 
-use crate::platform::local::{self, Connection, Listener, Stream};
+use super::peers::Peers;
+use crate::platform::local::{self, Listener, Stream};
 
 /// File name of the socket within the outbox directory.
 pub const SOCKET: &str = "agent.sock";
@@ -19,16 +19,13 @@ pub const SOCKET: &str = "agent.sock";
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Answers being written at once.
 const READERS: usize = 8;
-/// After a failure to accept (no file descriptors left), the next attempt.
-const ACCEPT_AGAIN: Duration = Duration::from_secs(5);
 /// The largest answer a client accepts.
 const MAX_ANSWER: u64 = 4 << 20;
 
 #[derive(Debug)]
 pub struct StatusSocket {
-    listener: Listener,
+    readers: Peers,
     path: PathBuf,
-    readers: Arc<Semaphore>,
 }
 
 /// A peer that waits for its answer, and its place among the readers.
@@ -52,24 +49,13 @@ impl StatusSocket {
         }
         let listener = Listener::bind(&path)?;
         local::permit(&path, None, 0o600)?;
-        Ok(Self { listener, path, readers: Arc::new(Semaphore::new(READERS)) })
+        Ok(Self { readers: Peers::new(listener, READERS, "status socket"), path })
     }
 
-    /// The next peer, once there is a place for it. Does not fail: what keeps it from accepting is logged, and it
-    /// is tried again later. Cancel-safe.
+    /// The next peer, once there is a place for it. Cancel-safe.
     pub async fn accept(&self) -> Reader {
-        loop {
-            let Ok(place) = Arc::clone(&self.readers).acquire_owned().await else {
-                return std::future::pending().await;
-            };
-            match self.listener.accept().await {
-                Ok((stream, _)) => return Reader { stream, _place: place },
-                Err(error) => {
-                    tracing::warn!(%error, "the status socket did not accept a reader");
-                    tokio::time::sleep(ACCEPT_AGAIN).await;
-                }
-            }
-        }
+        let (stream, place) = self.readers.next().await;
+        Reader { stream, _place: place }
     }
 }
 
@@ -100,14 +86,16 @@ pub fn answer(mut reader: Reader, document: String) {
 /// one is there and does not answer.
 pub fn ask(outbox_dir: &Path) -> io::Result<String> {
     use std::io::Read;
-    let stream = Connection::connect(outbox_dir.join(SOCKET))?;
+    // Its queue of peers is full, or it does not write.
+    let silent = |error: io::Error| match error.kind() {
+        io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, "it does not answer"),
+        _ => error,
+    };
+    let stream = local::dial(&outbox_dir.join(SOCKET)).map_err(silent)?;
     // Others may be served first.
     stream.set_read_timeout(Some(PATIENCE * 2))?;
     let mut document = String::new();
-    stream.take(MAX_ANSWER).read_to_string(&mut document).map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, "it does not answer"),
-        _ => error,
-    })?;
+    stream.take(MAX_ANSWER).read_to_string(&mut document).map_err(silent)?;
     Ok(document)
 }
 
@@ -167,7 +155,13 @@ mod tests {
         assert_eq!(ask(dir.path()).unwrap_err().kind(), io::ErrorKind::NotFound);
         let listener = std::os::unix::net::UnixListener::bind(dir.path().join(SOCKET)).unwrap();
         assert_eq!(ask(dir.path()).unwrap_err().kind(), io::ErrorKind::TimedOut);
-        drop(listener);
+        // Frozen, with a full queue.
+        let mut peers = Vec::new();
+        while let Ok(peer) = local::dial(&dir.path().join(SOCKET)) {
+            peers.push(peer);
+        }
+        assert_eq!(ask(dir.path()).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        drop((peers, listener));
         assert_eq!(ask(dir.path()).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
     }
 }

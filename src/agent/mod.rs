@@ -7,6 +7,7 @@ mod alarm;
 mod collecting;
 mod delivery;
 mod ipc;
+mod peers;
 mod put;
 pub mod relay;
 mod reload;

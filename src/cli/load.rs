@@ -10,8 +10,7 @@ use crate::agent::{self, Loaded, Refused};
 use crate::clock;
 use crate::collect::HostRoot;
 use crate::config::{Checked, Config, Rejected, Severity, Sources, Surroundings};
-use crate::platform::files;
-use crate::platform::local;
+use crate::platform::{files, local};
 use crate::uplink::transport::tls::{self, VerificationTime};
 
 /// The checked configuration; refusals end the process with exit code 78.

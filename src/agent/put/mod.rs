@@ -14,13 +14,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use super::peers::Peers;
 use crate::clock;
 use crate::config;
 use crate::outbox::writer::{Reply, Returned, Stored};
-use crate::platform::local::{Listener, Stream};
+use crate::platform::local::Stream;
 use crate::put::{self, Answer, Batch, Kind, Trouble};
 use crate::record::Point;
 use pace::Pace;
@@ -33,8 +34,6 @@ const CONNECTIONS: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// A commit takes that long at most, as far as its maker is concerned.
 const COMMIT: Duration = Duration::from_secs(30);
-/// After a failure to accept (no file descriptors left), the next attempt.
-const ACCEPT_AGAIN: Duration = Duration::from_secs(5);
 
 /// A batch for the loop to store.
 #[derive(Debug)]
@@ -69,7 +68,7 @@ impl Door {
         let (sender, requests) = mpsc::channel(CONNECTIONS);
         let (pace, tally) = (Mutex::new(Pace::new(config.records_per_s)), Mutex::default());
         let shared = Arc::new(Shared { requests: sender, pace, tally });
-        let listening = tokio::spawn(listen(listener, Arc::clone(&shared)));
+        let listening = tokio::spawn(listen(Peers::new(listener, CONNECTIONS, "socket of put"), Arc::clone(&shared)));
         Ok(Self { requests, listening, shared, _socket: socket })
     }
 
@@ -92,27 +91,14 @@ impl Drop for Door {
     }
 }
 
-async fn listen(listener: Listener, shared: Arc<Shared>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let mut failing = false;
+async fn listen(peers: Peers, shared: Arc<Shared>) {
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                failing = false;
-                let shared = Arc::clone(&shared);
-                tokio::spawn(async move {
-                    serve(stream, &shared).await;
-                    drop(place);
-                });
-            }
-            Err(error) => {
-                if !std::mem::replace(&mut failing, true) {
-                    tracing::warn!(%error, "the socket of put does not accept connections; it tries again every 5 s");
-                }
-                tokio::time::sleep(ACCEPT_AGAIN).await;
-            }
-        }
+        let (stream, place) = peers.next().await;
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            serve(stream, &shared).await;
+            drop(place);
+        });
     }
 }
 

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::limits::{Limits, Over};
+pub use super::place::Place;
 use crate::clock;
 
 /// The group that the agent itself moves to: a group with controllers for its children has no processes of its own.
@@ -20,17 +21,6 @@ const RUN: &str = "run-";
 const DYING: Duration = Duration::from_secs(2);
 /// By which systemd tells that a group is no longer its own: for everybody since 251, for root before.
 const DELEGATED: [&str; 2] = ["user.delegate", "trusted.delegate"];
-
-/// How the configuration says where groups may be made.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Place {
-    /// In the agent's own group, if systemd has delegated it.
-    #[default]
-    Auto,
-    Off,
-    /// A directory of the control group file system that the agent may write to.
-    At(PathBuf),
-}
 
 /// Makes the place ready and returns it; `None` when there is none, an error when a configured one cannot be used.
 /// Groups that a killed agent left are emptied and removed.

@@ -26,6 +26,7 @@ mod minder;
 #[cfg(target_os = "linux")]
 mod orphans;
 mod pipes;
+mod place;
 mod process;
 #[cfg(test)]
 mod tests;

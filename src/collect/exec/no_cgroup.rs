@@ -2,14 +2,7 @@
 
 use std::path::PathBuf;
 
-/// How the configuration says where groups may be made.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Place {
-    #[default]
-    Auto,
-    Off,
-    At(PathBuf),
-}
+pub use super::place::Place;
 
 pub fn prepare(place: &Place) -> Result<Option<PathBuf>, String> {
     match place {
