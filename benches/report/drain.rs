@@ -72,8 +72,20 @@ fn run(short: bool) -> Outcome {
         );
         figures.push(Figure::new("agent, zstd, peak memory (RSS)", packed.peak_mb, "MB"));
         figures.push(Figure::new("agent, zstd, CPU", 1e3 * packed.drained.cpu_seconds / mb, "ms/MB"));
+        figures.extend(without_libraries(&filled.dir, &broker, mb)?);
     }
     Ok(figures)
+}
+
+/// By the static build, once; nothing where that cannot be built, which the section `edge` says.
+fn without_libraries(outbox: &Path, broker: &Broker, mb: f64) -> Result<Vec<Figure>, Box<dyn Error>> {
+    let Ok(program) = edge::static_agent()? else { return Ok(Vec::new()) };
+    let ours = replay(&program, outbox, broker, Keys { uplink: UPLINK, broker: "" })?;
+    Ok(vec![
+        Figure::new("agent, static", mb / ours.drained.seconds, "MB/s").note("once"),
+        Figure::new("agent, static, peak memory (RSS)", ours.peak_mb, "MB").budget("<= 10"),
+        Figure::new("agent, static, CPU", 1e3 * ours.drained.cpu_seconds / mb, "ms/MB"),
+    ])
 }
 
 /// What is added to the agent's configuration.
