@@ -57,8 +57,8 @@ pub enum LedgerError {
     Damaged { path: PathBuf, why: String },
     #[error("there is no ledger in {0}; has `holdover-hub ingest` run with this --dir?")]
     Absent(PathBuf),
-    #[error("the ledger {path}: {why}")]
-    Io { path: PathBuf, why: String },
+    #[error("the ledger {path}: {source}")]
+    Io { path: PathBuf, source: io::Error },
 }
 
 type Key = (String, u64);
@@ -345,7 +345,7 @@ impl Draft<'_> {
 /// An error is not an absence: a new ledger would take the place of the one that cannot be seen at present.
 fn open_or_create(dir: &Path) -> Result<Database, LedgerError> {
     let path = dir.join(LEDGER);
-    let unseen = |e: io::Error| LedgerError::Io { path: path.clone(), why: e.to_string() };
+    let unseen = |source| LedgerError::Io { path: path.clone(), source };
     if path.try_exists().map_err(unseen)? { open_file(&path) } else { create(dir) }
 }
 
@@ -361,7 +361,7 @@ fn builder() -> Builder {
 
 fn create(dir: &Path) -> Result<Database, LedgerError> {
     let (temp, path) = (dir.join(TEMP), dir.join(LEDGER));
-    let io = |e: io::Error| LedgerError::Io { path: path.clone(), why: e.to_string() };
+    let io = |source| LedgerError::Io { path: path.clone(), source };
     match std::fs::remove_file(&temp) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(io(e)),
         _ => {}
@@ -408,10 +408,17 @@ fn unopened(path: &Path, error: DatabaseError) -> LedgerError {
 }
 
 fn failed(path: &Path, error: redb::Error) -> LedgerError {
-    let (path, why) = (path.to_owned(), error.to_string());
+    let path = path.to_owned();
     match error {
-        redb::Error::Io(_) | redb::Error::PreviousIo => LedgerError::Io { path, why },
-        _ => LedgerError::Damaged { path, why },
+        // redb's words for "not a database"; a read beyond the end is a file cut short.
+        redb::Error::Io(source)
+            if matches!(source.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
+        {
+            LedgerError::Damaged { path, why: source.to_string() }
+        }
+        redb::Error::Io(source) => LedgerError::Io { path, source },
+        redb::Error::PreviousIo => LedgerError::Io { path, source: io::Error::other(error) },
+        other => LedgerError::Damaged { path, why: other.to_string() },
     }
 }
 
