@@ -222,6 +222,9 @@ impl Ingest {
             LinkEvent::Discarded { count, why } => tracing::warn!("{count} messages dropped: {why}"),
             LinkEvent::Down { why, wait } => {
                 self.desk.acks.disconnected();
+                // Tokens of a lost connection acknowledge nothing: what they are of comes again.
+                self.owed.clear();
+                self.committing.iter_mut().for_each(|(owed, _)| owed.clear());
                 let detail = format!("; trying again in {:.1} s", wait.as_secs_f64());
                 self.failures.say(&why, &detail, clock::now().mono).inspect(|text| tracing::warn!("{text}"));
             }
