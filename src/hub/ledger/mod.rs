@@ -273,6 +273,15 @@ impl Draft<'_> {
         Ok(self.hosts.entry(host.to_owned()).or_default())
     }
 
+    /// The same of one that was heard of before; a question makes no row.
+    pub fn known_host(&mut self, host: &str) -> Result<Option<&mut HostRow>, LedgerError> {
+        let asked_only = !self.hosts.contains_key(host);
+        if self.host(host)?.first_ms == 0 && asked_only {
+            self.hosts.remove(host);
+        }
+        Ok(self.hosts.get_mut(host))
+    }
+
     /// Forgets an epoch.
     pub fn remove(&mut self, host: &str, epoch: u64) {
         let key = (host.to_owned(), epoch);
