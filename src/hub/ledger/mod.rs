@@ -7,6 +7,7 @@
 
 mod account;
 mod clocks;
+mod guard;
 mod host;
 mod view;
 
@@ -21,6 +22,7 @@ use serde::de::DeserializeOwned;
 pub use self::account::{Account, MAX_RANGES};
 use self::account::{AccountRow, LastHeard};
 pub use self::clocks::Times;
+use self::guard::{Guarded, guarded};
 pub use self::host::{HostRow, Told};
 pub use self::view::View;
 
@@ -69,7 +71,7 @@ pub type Opener = Box<dyn Fn() -> Result<Database, LedgerError> + Send>;
 pub struct Ledger {
     dir: PathBuf,
     opener: Opener,
-    db: Option<Database>,
+    db: Option<Guarded>,
     position: Option<String>,
     accounts: BTreeMap<Key, Account>,
     hosts: BTreeMap<String, HostRow>,
@@ -127,7 +129,7 @@ impl Ledger {
     fn reopen(&mut self) -> Result<(), LedgerError> {
         self.forget_cache();
         let path = self.dir.join(LEDGER);
-        let db = (self.opener)()?;
+        let db = Guarded::new(guarded(&path, || (self.opener)())?);
         let facts = read(&db, &path, |txn| {
             let table = txn.open_table(FACTS)?;
             let text =
@@ -177,7 +179,7 @@ impl Ledger {
         self.ready()?;
         let path = self.dir.join(LEDGER);
         let Some(db) = &self.db else { return Err(LedgerError::Absent(self.dir.clone())) };
-        let txn = db.begin_read().map_err(|e| failed(&path, redb::Error::from(e)))?;
+        let txn = guarded(&path, || db.begin_read().map_err(|e| failed(&path, redb::Error::from(e))))?;
         Ok(View::of(path, txn))
     }
 
@@ -193,7 +195,11 @@ impl Ledger {
                     known.insert(key.value().1, decode::<LastHeard>(&path, value.value()).map_or(0, |row| row.last_ms));
                 }
                 Ok(known)
-            })?;
+            });
+            if known.is_err() {
+                self.db = None;
+            }
+            let known = known?;
             if self.heard.len() >= CACHED_HEARD {
                 self.heard.clear();
             }
@@ -314,7 +320,7 @@ impl Draft<'_> {
         let path = self.ledger.dir.join(LEDGER);
         let Some(db) = self.ledger.db.take() else { return Err(LedgerError::Absent(self.ledger.dir.clone())) };
         // What a failed commit has left is known only once the file is read again.
-        self.write(&db, position).map_err(|e| failed(&path, e))?;
+        guarded(&path, || self.write(&db, position).map_err(|e| failed(&path, e)))?;
         self.ledger.db = Some(db);
         self.ledger.position = Some(position.to_owned());
         for key in &self.removed {
@@ -405,8 +411,8 @@ fn read<T>(
     path: &Path,
     read: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>,
 ) -> Result<T, LedgerError> {
-    let result = db.begin_read().map_err(redb::Error::from).and_then(|txn| read(&txn));
-    result.map_err(|e| failed(path, e))
+    let read = || db.begin_read().map_err(redb::Error::from).and_then(|txn| read(&txn));
+    guarded(path, || read().map_err(|e| failed(path, e)))
 }
 
 fn unopened(path: &Path, error: DatabaseError) -> LedgerError {
