@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod aside;
+mod caught;
 pub mod cli;
 pub mod clock;
 pub mod collect;

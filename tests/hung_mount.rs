@@ -240,3 +240,32 @@ fn a_thread_that_cannot_be_killed_keeps_nothing_but_the_process_id() {
     assert!(first.wait(Duration::from_secs(10)).success(), "gone as soon as the kernel lets it");
     assert!(second.terminate(Duration::from_secs(10)).success());
 }
+
+/// The hub's directory is behind the mount: one hub stores there already, another is at its start.
+#[test]
+fn a_hub_whose_disk_hangs_ends_when_it_is_told_to() {
+    let bench = Bench::new("deaf");
+    let below = bench.mountpoint().join("below");
+    let hub = |name: &str| {
+        let mut command = bench.inside(env!("CARGO_BIN_EXE_holdover-hub"));
+        command.args(["ingest", "--hub", name, "--allow-clear-text", "--broker"]);
+        command.arg(format!("mqtt://127.0.0.1:{}", free_port())).arg("--dir").arg(below.join(name));
+        Running::start("holdover-hub", &mut command, &bench.dir.path().join(format!("{name}.log")))
+    };
+    let mut running = hub("running");
+    wait_until("the hub to serve its socket", PATIENCE, || {
+        running.assert_running();
+        let mut command = bench.inside("test");
+        command.arg("-S").arg(below.join("running/hub.sock")).status().expect("nsenter").success()
+    });
+    bench.hang();
+    let mut starting = hub("starting");
+    pass_time(Duration::from_secs(2));
+    for hub in [&mut running, &mut starting] {
+        hub.assert_running();
+        let status = hub.terminate(Duration::from_secs(40));
+        assert!(status.success(), "it ended with {status}");
+    }
+    assert!(read_lossy(&bench.dir.path().join("starting.log")).contains("the disk does not answer"));
+    bench.answer();
+}

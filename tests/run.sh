@@ -106,7 +106,7 @@ for crate in zstd zstd-sys schemars chrono tokio-cron-scheduler; do
 done
 printf '%s\n' "$tree" | sed 's, (\*)$,,' | sort -u | wc -l | xargs echo "crates in the edge build:"
 
-stage "the agent checked for Windows"
+stage "the agent linted for Windows"
 tests/reach.sh short
 
 # One set of features for all that follows, so that everything is compiled once.

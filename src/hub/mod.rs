@@ -9,6 +9,7 @@ pub mod cli;
 pub mod demo;
 pub mod filter;
 pub mod ingest;
+mod lasting;
 pub mod ledger;
 pub mod line;
 pub mod link;

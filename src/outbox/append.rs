@@ -1,7 +1,7 @@
 //! Appending: drawing seqs, one commit per call, rolling to the next segment, and coming back after a failure.
 //!
 //! After any failed commit the file is never written again. The next commit goes to a new segment that begins at
-//! the same seq, which voids whatever the failed one may have left behind.
+//! the same seq, which voids whatever the failed one may have left behind; one of the next epoch only behind such a segment.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -178,6 +178,7 @@ impl Outbox {
     }
 
     fn make_successor(&mut self) -> Result<(), Fault> {
+        self.end_given_up()?;
         let root = self.options.dir.clone();
         let epoch = self.current();
         let (dir, next) = (epoch.dir.clone(), epoch.next);
@@ -192,6 +193,17 @@ impl Outbox {
             _ => (next, Batch::default()),
         };
         self.create_active(first, &copied)
+    }
+
+    /// Before anything is stored in the next epoch, an empty segment voids what a failed commit left in the one before.
+    fn end_given_up(&mut self) -> Result<(), Fault> {
+        let ended = self.unended.and_then(|id| self.epochs.iter().position(|epoch| epoch.id == id));
+        if let Some(at) = ended {
+            let next = self.epochs[at].next;
+            drop(self.create_segment(at, next, &Batch::default())?);
+        }
+        self.unended = None;
+        Ok(())
     }
 
     /// The values of a sealed segment small enough to be written anew, so that restarts do not pile up small files.
@@ -224,32 +236,34 @@ impl Outbox {
     }
 
     fn create_active(&mut self, first: u64, copied: &Batch) -> Result<(), Fault> {
-        let cache = self.active_cache();
-        let epoch = self.current();
-        let Epoch { id, prev, created, ref fingerprint, ref dir, .. } = *epoch;
-        let meta = Meta { format: names::FORMAT, epoch: id, first, prev, created, fingerprint: fingerprint.clone() };
-        let path = dir.join(SegmentName { first, last: None, corrupt: false }.file_name());
-        let active = Active::create(&*self.disk, dir, &meta, copied, cache);
+        let active = self.create_segment(self.epochs.len() - 1, first, copied);
         // Renamed, but the directory not synced: a crash may leave it there, and then it ends its predecessor.
+        let path = self.current().dir.join(SegmentName { first, last: None, corrupt: false }.file_name());
         self.half_made = active.is_err() && first == self.next_seq() && self.disk.blocks(&path).is_ok();
-        let active = active?;
-        let epoch = self.current();
+        self.writing = Writing::Ready(active?);
+        Ok(())
+    }
+
+    fn create_segment(&mut self, at: usize, first: u64, copied: &Batch) -> Result<Active, Fault> {
+        let cache = self.active_cache();
+        let Epoch { id, prev, created, ref fingerprint, ref dir, .. } = self.epochs[at];
+        let meta = Meta { format: names::FORMAT, epoch: id, first, prev, created, fingerprint: fingerprint.clone() };
+        let active = Active::create(&*self.disk, dir, &meta, copied, cache)?;
         let blocks = self.disk.blocks(active.path()).unwrap_or(NEW_SEGMENT);
-        let file = SegmentFile::new(&epoch.dir, SegmentName { first, last: None, corrupt: false }, blocks);
+        let file = SegmentFile::new(dir, SegmentName { first, last: None, corrupt: false }, blocks);
         self.let_go(id, first);
-        self.current_mut().segments.insert(first, file);
-        self.name_last_of(first);
-        self.writing = Writing::Ready(active);
+        self.epochs[at].segments.insert(first, file);
+        self.name_last_of(at, first);
         // The next start looks for burns in every segment sealed since the last save: there must not be many.
         self.unsaved = true;
-        Ok(())
+        Ok(active)
     }
 
     /// The predecessor of `successor` gets its last seq into its name. Until that is durable the successor's
     /// name says the same, so a failure costs nothing.
-    fn name_last_of(&mut self, successor: u64) {
+    fn name_last_of(&mut self, at: usize, successor: u64) {
         let disk = Arc::clone(&self.disk);
-        let epoch = self.current_mut();
+        let epoch = &mut self.epochs[at];
         let Some((&first, file)) = epoch.segments.range_mut(..successor).next_back() else { return };
         if file.last.is_some() {
             return;

@@ -1,7 +1,8 @@
 //! What can go wrong below the outbox, in three kinds that are treated differently, and the guard around redb.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::caught::caught;
 
 /// Why an operation on a file failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,12 +43,8 @@ impl From<redb::Error> for Fault {
 /// says so of `open`); a damaged file must cost its records, not the agent. The closure's state is dropped with
 /// the failed handle, so nothing half-changed is seen afterwards.
 pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, Fault> {
-    match catch_unwind(AssertUnwindSafe(work)) {
+    match caught(work) {
         Ok(result) => result.map_err(Fault::from),
-        Err(panic) => {
-            let text = panic.downcast_ref::<&str>().copied().map(str::to_owned);
-            let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-            Err(Fault::Damaged(format!("redb gave up on it: {}", text.unwrap_or_else(|| "no reason given".into()))))
-        }
+        Err(why) => Err(Fault::Damaged(format!("redb gave up on it: {why}"))),
     }
 }

@@ -84,6 +84,7 @@ impl Outbox {
             failures: 0,
             save_failed: false,
             half_made: false,
+            unended: None,
             unsaved: true,
             last_save: now.mono,
             last_survey: now.mono,

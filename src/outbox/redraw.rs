@@ -26,6 +26,9 @@ impl Outbox {
     pub fn begin_epoch(&mut self, now: Now) {
         let (ordinal, prev) = (self.current().ordinal + 1, self.current().id);
         self.redraws.extend(self.current().held().iter().map(|seqs| (prev, seqs)));
+        if self.is_broken() && !self.current().segments.is_empty() {
+            self.unended = Some(prev);
+        }
         self.epochs.push(Epoch::mint(&self.options, ordinal, Some(prev), now));
         self.half_made = false;
         self.writing = Writing::Broken { why: "a new epoch begins".into(), full: false, retry_at: Duration::ZERO };

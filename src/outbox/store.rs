@@ -61,6 +61,8 @@ pub struct Outbox {
     /// A segment beginning at the next seq may be on the disk without being known here: nothing may be appended to
     /// another one, since its name would void that.
     pub(super) half_made: bool,
+    /// An epoch that was given up behind a failed commit, whose file may hold what is to be stored in the next one.
+    pub(super) unended: Option<u64>,
     /// Something changed since the last save.
     pub(super) unsaved: bool,
     pub(super) last_save: Duration,

@@ -215,3 +215,107 @@ fn assert_boots_apart(host: &Host, stored: &Stored) {
     assert!(host.corrections(stored).iter().all(|line| line["boot"] != *own));
     assert!(lines.iter().any(|line| line["synced"] == true));
 }
+
+/// One `put` on the board, and when this host's clock says that it began and ended.
+struct Put {
+    name: &'static str,
+    count: usize,
+    began_ms: i64,
+    ended_ms: i64,
+}
+
+impl Put {
+    fn at(agent: &Agent, name: &'static str, count: usize, time: impl Fn(usize) -> String) -> Put {
+        let lines: String = (0..count).map(|n| format!("{name} n={n}i {}\n", time(n))).collect();
+        let began_ms = clock::now().wall_ms;
+        let output = agent.output_with(&["put", "--collector", "app"], lines.as_bytes());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Put { name, count, began_ms, ended_ms: clock::now().wall_ms }
+    }
+
+    fn lines<'a>(&self, stored: &'a Stored) -> Vec<&'a Json> {
+        let lines = stored.records.values().flatten().filter(|line| line["name"] == self.name);
+        lines.collect()
+    }
+
+    /// Each is there once and has, by itself or by the one correction, a time at which it was truly put.
+    fn assert_put_right(&self, stored: &Stored) {
+        let lines = self.lines(stored);
+        let mut numbers: Vec<_> = lines.iter().map(|line| line["fields"]["n"].as_u64().expect("a number")).collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, (0..self.count as u64).collect::<Vec<_>>(), "{}", self.name);
+        for line in lines {
+            let time_ms = match line["synced"] == true || corrected(line) {
+                true => ms(line),
+                false => {
+                    let [correction] = &stored.corrections[..] else { panic!("told once: {:?}", stored.corrections) };
+                    assert_eq!(line["boot"], correction["boot"]);
+                    correction["offset"].as_i64().expect("a number") + line["mono"].as_i64().expect("a number")
+                }
+            };
+            let span = self.began_ms - TOLERANCE_MS..=self.ended_ms + TOLERANCE_MS;
+            assert!(span.contains(&time_ms), "{time_ms} is not in {span:?}: {line}");
+        }
+    }
+}
+
+/// What applications put on a board that boots in 1970, before and during an outage, with and without a time of that clock, is
+/// put right once at the hub; a time that is another clock's is not touched.
+#[test]
+fn what_is_put_under_a_clock_of_1970_is_put_right_once_at_the_hub() {
+    let age = clock::now().wall_ms / 1000 - RELEASED_S + DAY;
+    let lab = Lab::aged(Duration::from_secs(age as u64));
+    let mut broker = Mosquitto::start(&lab, "broker");
+    let mut hub = Hub::new(&lab, broker.port);
+    hub.up();
+    hub.listening(1);
+    let since_1970 = clock::now().wall_ms / 1000 - 20;
+    let mut agent = Agent::new(&lab, "edge-01", broker.port);
+    agent.setup.sections = "[put]\nenabled = true\n".to_owned();
+    agent.setup.collectors = burst(agent.dir(), "a", 1, 10);
+    let clock = WallClock::of(&mut agent, -since_1970);
+    agent.up();
+    wait_until("the agent to answer", PATIENCE, || agent.output(&["status", "--json"]).status.success());
+    let untimed = |_: usize| String::new();
+    // As an application on the board would write it: nanoseconds since 1970 by the board's clock.
+    let boards = |_: usize| format!("{}000000", clock::now().wall_ms - since_1970 * 1000);
+    let others_ms = clock::now().wall_ms - DAY * 1000;
+    let others = |n: usize| format!("{}000000", others_ms + n as i64);
+
+    let connected = Put::at(&agent, "app.connected", 20, untimed);
+    let seen = |hub: &Hub, put: &Put| put.lines(&hub.stored()).len() == put.count;
+    wait_until("what was put to be stored", PATIENCE, || seen(&hub, &connected));
+    for line in connected.lines(&hub.stored()) {
+        assert_off_by(line, -since_1970);
+        assert!(!corrected(line), "nobody knows better yet: {line}");
+    }
+    broker.stop();
+    let away = Put::at(&agent, "app.away", 20, untimed);
+    let timed = Put::at(&agent, "app.timed", 20, boards);
+    let foreign = Put::at(&agent, "app.foreign", 20, others);
+    clock.synchronise(&agent);
+    pass_time(ASKED_EVERY);
+    agent.wait_for_more(3);
+    let later = Put::at(&agent, "app.later", 20, untimed);
+    broker.up();
+    hub.wait_until_stored(&mut agent, PATIENCE);
+    agent.down();
+    hub.kill();
+    hub.up();
+    wait_until("a hub that knows of no gap", PATIENCE, || hub.output(&["gaps"]).status.code() == Some(0));
+    hub.down();
+
+    let stored = hub.stored();
+    assert!(stored.twice().is_empty());
+    assert_eq!(stored.corrections.len(), 1, "{:?}", stored.corrections);
+    [&connected, &away, &timed, &later].into_iter().for_each(|put| put.assert_put_right(&stored));
+    assert!(connected.lines(&stored).into_iter().all(|line| !corrected(line)), "stored before its time was known");
+    assert!([&away, &timed].into_iter().flat_map(|put| put.lines(&stored)).all(corrected));
+    let foreign = foreign.lines(&stored);
+    assert_eq!(foreign.len(), 20);
+    for line in foreign {
+        let n = line["fields"]["n"].as_i64().expect("a number");
+        assert_eq!((ms(line), line["ts"].as_i64()), (others_ms + n, Some(others_ms + n)), "{line}");
+        assert!(!corrected(line) && line["boot"].is_null() && line["mono"].is_null(), "{line}");
+    }
+}

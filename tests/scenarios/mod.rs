@@ -11,6 +11,7 @@ mod broker_outages;
 mod clocks;
 mod compressed;
 mod full_disk;
+mod hub_disk;
 mod hubs;
 mod identity;
 mod ingest;

@@ -77,6 +77,11 @@ impl Hub {
         assert!(status.success(), "the hub ended with {status}; its log ends:\n{}", tail_of(&self.log, 30));
     }
 
+    /// Ends a process that is expected to end by itself: its exit code.
+    pub fn wait_for_exit(&mut self) -> Option<i32> {
+        self.child.take().expect("it is running").wait(PATIENCE).code()
+    }
+
     /// kill -9.
     pub fn kill(&mut self) {
         self.child.take().expect("it is running").kill();

@@ -72,7 +72,9 @@ impl Hub {
     fn on(disk: SimDisk, mut sink: MemorySink, (runs, fault): (u64, Option<Fault>), now: Now) -> Result<Self, String> {
         disk.world().ignores_sync = fault == Some(Fault::HubNoFsync);
         let its = disk.clone();
-        let opener = Box::new(move || open(&its).map_err(|why| LedgerError::Io { path: DIR.into(), why }));
+        let opener = Box::new(move || {
+            open(&its).map_err(|why| LedgerError::Io { path: DIR.into(), source: std::io::Error::other(why) })
+        });
         let mut ledger = Ledger::kept_by(Path::new(DIR), opener).map_err(|e| format!("ledger: {e}"))?;
         begin(&mut ledger, &mut sink, now).map_err(|e| format!("ledger: {e}"))?;
         let (tracker, sites) = remembered(&mut ledger, now).map_err(|e| format!("ledger: {e}"))?;

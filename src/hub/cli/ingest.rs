@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::connect::{ArgsError, ConnectArgs, duration, value};
-use super::{EXIT_FAILED, EXIT_UNAVAILABLE};
+use super::{EXIT_CONFIG, EXIT_FAILED, EXIT_UNAVAILABLE};
 use crate::hub::ingest::{IngestError, NIGHTLY, Options, check_schedule};
 use crate::hub::link::Keeps;
 use crate::hub::sinks::{SINKS, SinkKind, SinkOptions};
@@ -55,9 +55,10 @@ Exit status:
   0   ended by SIGINT or SIGTERM
   1   the work cannot go on
   2   wrong usage
-  69  not now: the disk is full or fails, the ledger is in use, no connection came to be; start it again
+  69  not now: the ledger is in use by another hub; start it again
   77  certificate, password or subscription refused by the broker
-  78  the ledger is damaged or of a newer version, a certificate or key file cannot be used, or the broker's certificate is not trusted";
+  78  DIR cannot be used (a wrong path, no right to it), the ledger is damaged or of a newer version, a certificate or key
+      file cannot be used, or the broker's certificate is not trusted";
 
 #[derive(Debug, Args)]
 #[command(after_help = INGEST_HELP)]
@@ -160,6 +161,7 @@ impl IngestError {
             Self::Link(error) => error.exit_code(),
             Self::Ledger(error) => error.exit_code(),
             Self::Sink(_) | Self::Dir { .. } => EXIT_UNAVAILABLE,
+            Self::Unusable(_) => EXIT_CONFIG,
             Self::Internal(_) => EXIT_FAILED,
         }
     }

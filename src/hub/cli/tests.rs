@@ -205,11 +205,15 @@ fn what_passes_by_itself_keeps_no_hub_down() {
     let source = std::io::ErrorKind::StorageFull.into();
     let passing = [
         IngestError::Sink(SinkError { what: "cannot sync", path: path(), source }),
-        IngestError::Ledger(LedgerError::Io { path: path(), why: "No space left".to_owned() }),
+        IngestError::Ledger(LedgerError::Io { path: path(), source: std::io::ErrorKind::StorageFull.into() }),
         IngestError::Ledger(LedgerError::InUse(path())),
-        IngestError::Dir { path: path(), why: "Input/output error".to_owned() },
+        IngestError::Dir { path: path(), source: std::io::Error::other("Input/output error") },
     ];
     passing.iter().for_each(|error| assert_eq!(error.exit_code(), EXIT_UNAVAILABLE, "{error}"));
     let lasting = [LedgerError::Newer(path(), 9), LedgerError::Damaged { path: path(), why: String::new() }];
     lasting.iter().for_each(|error| assert_eq!(error.exit_code(), EXIT_CONFIG, "{error}"));
+    let source = std::io::ErrorKind::PermissionDenied.into();
+    let unusable = IngestError::Unusable(Box::new(IngestError::Dir { path: path(), source }));
+    assert_eq!(unusable.exit_code(), EXIT_CONFIG);
+    assert!(unusable.to_string().contains("/d: permission denied; check that --dir"), "{unusable}");
 }

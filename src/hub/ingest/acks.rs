@@ -7,9 +7,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::commit::HostAck;
+use crate::hub::ledger::MAX_EPOCHS;
 
 const PACE: Duration = Duration::from_secs(10);
 const RECORDS: u64 = 1000;
+/// Epochs of a host that wait, as many as the ledger remembers. Of one that is let go the host's next status is answered.
+const EPOCHS: usize = MAX_EPOCHS;
 /// Hosts whose last acknowledgement is remembered, before those beyond the pace are forgotten.
 const REMEMBERED: usize = 20_000;
 
@@ -29,6 +32,19 @@ impl Acks {
         let key = (ack.host.clone(), ack.ack.epoch);
         if let Some(older) = self.waiting.get(&key) {
             ack.stored += older.stored;
+        }
+        self.wait(key, ack);
+    }
+
+    fn wait(&mut self, key: Key, ack: HostAck) {
+        if !self.waiting.contains_key(&key) {
+            let mut of_host = self.waiting.range((key.0.clone(), 0)..=(key.0.clone(), u64::MAX)).map(|(key, _)| key);
+            let first = of_host.next().cloned();
+            if of_host.count() + 1 >= EPOCHS
+                && let Some(first) = first
+            {
+                self.waiting.remove(&first);
+            }
         }
         self.waiting.insert(key, ack);
     }
@@ -80,7 +96,10 @@ impl Acks {
     /// Waits again unless a newer one does.
     fn again(&mut self, mut ack: HostAck) {
         ack.stored = 0;
-        self.waiting.entry((ack.host.clone(), ack.ack.epoch)).or_insert(ack);
+        let key = (ack.host.clone(), ack.ack.epoch);
+        if !self.waiting.contains_key(&key) {
+            self.wait(key, ack);
+        }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -152,6 +171,27 @@ mod tests {
         again.sort_unstable();
         assert_eq!(again, [1, 9]);
         assert!(acks.is_empty());
+    }
+
+    /// Refused for ever, as by a broker whose ACL does not know of the hub, and a host that begins epoch after epoch.
+    #[test]
+    fn what_waits_is_bounded_for_each_host() {
+        let mut acks = Acks::default();
+        acks.add(ack("quiet", 3, 3));
+        for epoch in 1..1000 {
+            let mut next = ack("noisy", 1, 1);
+            next.ack.epoch = epoch;
+            acks.add(next);
+            while let Some(next) = acks.next(at(epoch * 20_000)) {
+                acks.sent(epoch, next, at(epoch * 20_000));
+                acks.answered(epoch, false);
+            }
+            assert!(acks.waiting.len() <= EPOCHS + 1, "{}", acks.waiting.len());
+        }
+        assert!(
+            acks.waiting.contains_key(&("noisy".to_owned(), 999))
+                && acks.waiting.contains_key(&("quiet".to_owned(), 7))
+        );
     }
 
     #[test]

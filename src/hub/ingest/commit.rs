@@ -167,10 +167,10 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Late wills of older connections are no news.
+    /// Late wills of older connections are no news, and that one is gone of whom nothing was ever heard tells of no host.
     fn offline(&mut self, host: &str, session: &str) -> Result<(), CommitError> {
-        let told = &mut self.draft.host(host)?.told;
-        if let Some(told) = told.as_mut().filter(|told| told.session == session) {
+        let told = self.draft.known_host(host)?.and_then(|row| row.told.as_mut());
+        if let Some(told) = told.filter(|told| told.session == session) {
             told.state = State::Offline;
         }
         Ok(())

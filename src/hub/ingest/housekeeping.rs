@@ -3,6 +3,7 @@
 //! The cron card's scheduler only says when, in UTC; the writer's thread does it. It is handed out over a channel of
 //! one place: a run that is due while the last has not begun is that one.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -114,8 +115,14 @@ fn write_audit(dir: &Path, document: &HostsDocument) -> Result<(), HousekeepingE
     let path = dir.join(format!("audit-{}.json", at.strftime("%Y%m%dT%H%M%SZ")));
     let write = || {
         std::fs::create_dir_all(dir)?;
-        let temp = dir.join("audit.tmp");
-        std::fs::write(&temp, serde_json::to_vec_pretty(document)?)?;
+        let (temp, text) = (dir.join("audit.tmp"), serde_json::to_vec_pretty(document)?);
+        let fill = || {
+            let mut file = std::fs::File::create(&temp)?;
+            file.write_all(&text)?;
+            file.sync_all()
+        };
+        // A full disk is not made fuller by an attempt.
+        fill().inspect_err(|_| drop(std::fs::remove_file(&temp)))?;
         std::fs::rename(&temp, &path)?;
         let mut audits = Vec::new();
         for entry in std::fs::read_dir(dir)? {

@@ -56,6 +56,8 @@ const TICK: Duration = Duration::from_millis(250);
 /// For the last commit, and for the broker, at the end.
 const LAST_COMMIT: Duration = Duration::from_secs(10);
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// For whatever the disk is asked for when the end comes: one that hangs is left.
+const LAST_ATTEMPT: Duration = Duration::from_secs(3);
 /// Whoever asks, at once.
 const ASKING: usize = 8;
 
@@ -63,26 +65,18 @@ const ASKING: usize = 8;
 pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(), IngestError> {
     let (asked, questions) = mpsc::channel(ASKING);
     let (due, chores) = mpsc::channel(1);
-    let ledger = open(&options.dir).await?;
     tokio::pin!(stop);
-    let sink = (options.sink.open)(&options.sink_options)?;
-    let Some(ground) = settle(ledger, sink, stop.as_mut()).await? else { return Ok(()) };
+    let (dir, sink, sink_options) = (options.dir.clone(), options.sink.open, options.sink_options.clone());
+    let open = move || open(&dir, || sink(&sink_options));
+    let Some((ground, bound)) = settle(open, stop.as_mut()).await? else { return Ok(()) };
+    let socket = Socket::serve(bound, asked).map_err(|e| IngestError::Internal(format!("no socket: {e}")))?;
+    let housekeeping = Housekeeping::start(&options.housekeeping, due).await?;
     let mut ingest = Ingest::start(options, ground, questions, chores)?;
-    let _socket = Socket::bind(&ingest.options.dir, asked).map_err(|e| ingest.dir_error(&e))?;
-    let housekeeping = Housekeeping::start(&ingest.options.housekeeping, due).await?;
-    loop {
-        let wake = ingest.wake(stop.as_mut()).await;
-        if let Wake::Stop = wake {
-            break;
-        }
-        if let Err(error) = ingest.handle(wake) {
-            ingest.finish().await;
-            return Err(error);
-        }
-    }
+    let ended = ingest.serve(stop).await;
     housekeeping.end().await;
     ingest.finish().await;
-    Ok(())
+    socket.end(LAST_WORDS).await;
+    ended
 }
 
 enum Wake {
@@ -154,8 +148,14 @@ impl Ingest {
         })
     }
 
-    fn dir_error(&self, error: &std::io::Error) -> IngestError {
-        IngestError::Dir { path: self.options.dir.clone(), why: error.to_string() }
+    /// Until it is told to stop, or cannot go on.
+    async fn serve(&mut self, mut stop: Pin<&mut impl Future<Output = ()>>) -> Result<(), IngestError> {
+        loop {
+            match self.wake(stop.as_mut()).await {
+                Wake::Stop => return Ok(()),
+                wake => self.handle(wake)?,
+            }
+        }
     }
 
     async fn wake(&mut self, stop: Pin<&mut impl Future<Output = ()>>) -> Wake {
@@ -222,6 +222,9 @@ impl Ingest {
             LinkEvent::Discarded { count, why } => tracing::warn!("{count} messages dropped: {why}"),
             LinkEvent::Down { why, wait } => {
                 self.desk.acks.disconnected();
+                // Tokens of a lost connection acknowledge nothing: what they are of comes again.
+                self.owed.clear();
+                self.committing.iter_mut().for_each(|(owed, _)| owed.clear());
                 let detail = format!("; trying again in {:.1} s", wait.as_secs_f64());
                 self.failures.say(&why, &detail, clock::now().mono).inspect(|text| tracing::warn!("{text}"));
             }
@@ -317,7 +320,9 @@ impl Ingest {
             self.flush().await;
         }
         self.link.disconnect(&self.options.link, LAST_WORDS).await;
-        self.writer.end();
+        if !self.writer.end(LAST_ATTEMPT).await {
+            tracing::warn!("the disk does not answer: ending without it; what is not committed comes again");
+        }
     }
 
     /// Waits until the broker has what we published, or for a while.

@@ -5,6 +5,7 @@
 
 use std::io::{self, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use crate::aside;
 use crate::hub::accounts::Question;
 
 /// File name of the socket within the hub's directory.
@@ -48,7 +50,27 @@ pub(super) struct Asked {
     pub answer: oneshot::Sender<String>,
 }
 
-/// Listens until dropped.
+/// Made, and not served yet.
+#[derive(Debug)]
+pub(super) struct Bound {
+    path: PathBuf,
+    listener: StdListener,
+}
+
+/// Makes the socket in place of one that a dead hub left: the ledger's lock keeps two living ones apart. May block.
+pub(super) fn bind(dir: &Path) -> io::Result<Bound> {
+    let path = dir.join(SOCKET);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = StdListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    listener.set_nonblocking(true)?;
+    Ok(Bound { path, listener })
+}
+
+/// Listens until it is ended, or the runtime is.
 #[derive(Debug)]
 pub(super) struct Socket {
     path: PathBuf,
@@ -56,24 +78,18 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// In place of one that a dead hub left: the ledger's lock keeps two living ones apart.
-    pub fn bind(dir: &Path, asked: mpsc::Sender<Asked>) -> io::Result<Self> {
-        let path = dir.join(SOCKET);
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let listener = UnixListener::bind(&path)?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    pub fn serve(bound: Bound, asked: mpsc::Sender<Asked>) -> io::Result<Self> {
+        let Bound { path, listener } = bound;
+        let listener = UnixListener::from_std(listener)?;
         Ok(Self { path, task: tokio::spawn(serve(listener, asked)) })
     }
-}
 
-impl Drop for Socket {
-    fn drop(&mut self) {
+    /// Takes its name away, unless the disk does not answer: whoever asks a socket that nobody serves is told so.
+    pub async fn end(self, patience: Duration) {
         self.task.abort();
         // Gone already when the directory is.
-        std::fs::remove_file(&self.path).ok();
+        let removed = aside::run("hub-socket", move || drop(std::fs::remove_file(&self.path)));
+        tokio::time::timeout(patience, removed).await.ok();
     }
 }
 

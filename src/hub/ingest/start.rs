@@ -7,31 +7,31 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::time::{sleep, timeout};
+
+use super::LAST_ATTEMPT;
 use super::adopt::{adopt, begin_batch};
 use super::options::IngestError;
+use super::socket::{self, Bound};
 use super::writer::{FIRST_WAIT, LONGEST_WAIT};
 use crate::aside;
 use crate::clock::{self, Now};
 use crate::hub::ledger::{Ledger, LedgerError};
 use crate::hub::repeats::Repeats;
-use crate::hub::sinks::Sink;
+use crate::hub::sinks::{Sink, SinkError};
 use crate::hub::tracker::{Bounds, Tracker};
 
 /// `hosts` and `gaps` read the ledger themselves while no hub runs, and let go of it within moments.
 const READERS: u32 = 40;
 const READ: Duration = Duration::from_millis(250);
 
-/// Opens the ledger, in a directory that is made if need be; another hub's is refused only after a while.
-pub(super) async fn open(dir: &Path) -> Result<Ledger, IngestError> {
-    let unusable = |e: std::io::Error| IngestError::Dir { path: dir.to_owned(), why: e.to_string() };
-    std::fs::create_dir_all(dir).map_err(unusable)?;
-    for _ in 0..READERS {
-        match Ledger::open(dir) {
-            Err(LedgerError::InUse(_)) => tokio::time::sleep(READ).await,
-            opened => return Ok(opened?),
-        }
-    }
-    Ok(Ledger::open(dir)?)
+/// A ledger, and the sink that it keeps account of.
+pub(super) type Store = (Ledger, Box<dyn Sink>);
+
+/// Opens the ledger, in a directory that is made if need be, and the sink. May block.
+pub(super) fn open(dir: &Path, sink: impl FnOnce() -> Result<Box<dyn Sink>, SinkError>) -> Result<Store, IngestError> {
+    std::fs::create_dir_all(dir).map_err(|source| IngestError::Dir { path: dir.to_owned(), source })?;
+    Ok((Ledger::open(dir)?, sink()?))
 }
 
 /// Agrees with the sink on where it stands, before the first batch.
@@ -52,60 +52,90 @@ pub(super) struct Ground {
     pub sites: BTreeMap<String, String>,
 }
 
-/// Brings what is from before, beside the runtime's thread. A full disk is waited for, as the writer does: it is no reason
-/// to stay down. `None`: stopped.
+/// Opens and brings what is from before, beside the runtime's thread: a disk may hang. One that is full, fails or is away is
+/// waited for, as the writer does: it is no reason to stay down. What will not pass by itself is an error. `None`: stopped.
 pub(super) async fn settle(
-    mut ledger: Ledger,
-    mut sink: Box<dyn Sink>,
+    open: impl Fn() -> Result<Store, IngestError> + Send + 'static,
     mut stop: Pin<&mut impl Future<Output = ()>>,
-) -> Result<Option<Ground>, IngestError> {
+) -> Result<Option<(Ground, Bound)>, IngestError> {
+    let (mut start, mut readers) = (Start { open, store: None }, 0);
     let (mut wait, mut said) = (FIRST_WAIT, Repeats::default());
     loop {
         let stopped = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&stopped);
         let attempt = move || {
-            let found = bring(&mut ledger, sink.as_mut(), &|| flag.load(Ordering::Relaxed));
-            (ledger, sink, found)
+            let found = start.attempt(&|| flag.load(Ordering::Relaxed));
+            (start, found)
         };
         let mut attempt = aside::run("hub-start", attempt);
         let ended = tokio::select! {
             ended = &mut attempt => ended,
             () = stop.as_mut() => {
                 stopped.store(true, Ordering::Relaxed);
-                attempt.await.ok();
+                if timeout(LAST_ATTEMPT, attempt).await.is_err() {
+                    tracing::warn!("the disk does not answer: ending without it");
+                }
                 return Ok(None);
             }
         };
         let found;
-        (ledger, sink, found) = ended.map_err(|lost| IngestError::Internal(format!("cannot begin: {lost}")))?;
+        (start, found) = ended.map_err(|lost| IngestError::Internal(format!("cannot begin: {lost}")))?;
         let error = match found {
-            Ok((tracker, sites)) => return Ok(Some(Ground { ledger, sink, tracker, sites })),
-            Err(error @ (IngestError::Sink(_) | IngestError::Ledger(LedgerError::Io { .. }))) => error,
-            Err(error) => return Err(error),
+            Ok(brought) => return Ok(brought.and_then(|brought| start.into_ground(brought))),
+            Err(error) => error,
         };
-        let why = format!("cannot begin: {error}");
-        let detail = format!("; trying again in {:.1} s", wait.as_secs_f64());
-        said.say(&why, &detail, clock::now().mono).inspect(|text| tracing::error!("{text}"));
+        let pause = match error {
+            IngestError::Ledger(LedgerError::InUse(_)) if readers < READERS => {
+                readers += 1;
+                READ
+            }
+            error if error.may_pass() => {
+                let detail = format!("; trying again in {:.1} s", wait.as_secs_f64());
+                let why = format!("cannot begin: {error}");
+                said.say(&why, &detail, clock::now().mono).inspect(|text| tracing::error!("{text}"));
+                let next = (wait * 2).min(LONGEST_WAIT);
+                std::mem::replace(&mut wait, next)
+            }
+            error if error.is_lasting() => return Err(IngestError::Unusable(Box::new(error))),
+            error => return Err(error),
+        };
         tokio::select! {
-            () = tokio::time::sleep(wait) => {}
+            () = sleep(pause) => {}
             () = stop.as_mut() => return Ok(None),
         }
-        wait = (wait * 2).min(LONGEST_WAIT);
     }
 }
 
-fn bring(
-    ledger: &mut Ledger,
-    sink: &mut dyn Sink,
-    stopped: &dyn Fn() -> bool,
-) -> Result<(Tracker, BTreeMap<String, String>), IngestError> {
-    adopt(ledger, sink, stopped)?;
-    if stopped() {
-        return Ok((Tracker::of_everything(Bounds::default()), BTreeMap::new()));
+/// What one attempt leaves to the next.
+struct Start<F> {
+    open: F,
+    store: Option<Store>,
+}
+
+type Brought = (Tracker, BTreeMap<String, String>, Bound);
+
+impl<F: Fn() -> Result<Store, IngestError>> Start<F> {
+    /// `None`: stopped.
+    fn attempt(&mut self, stopped: &dyn Fn() -> bool) -> Result<Option<Brought>, IngestError> {
+        let (ledger, sink) = match &mut self.store {
+            Some(store) => store,
+            none => none.insert((self.open)()?),
+        };
+        adopt(ledger, sink.as_mut(), stopped)?;
+        if stopped() {
+            return Ok(None);
+        }
+        let now = clock::now();
+        begin(ledger, sink.as_mut(), now)?;
+        let (tracker, sites) = remembered(ledger, now)?;
+        let dir = ledger.dir();
+        let bound = socket::bind(dir).map_err(|source| IngestError::Dir { path: dir.to_owned(), source })?;
+        Ok(Some((tracker, sites, bound)))
     }
-    let now = clock::now();
-    begin(ledger, sink, now)?;
-    remembered(ledger, now)
+
+    fn into_ground(self, (tracker, sites, bound): Brought) -> Option<(Ground, Bound)> {
+        self.store.map(|(ledger, sink)| (Ground { ledger, sink, tracker, sites }, bound))
+    }
 }
 
 /// A tracker that knows what the ledger knows.
@@ -128,21 +158,38 @@ pub fn remembered(ledger: &mut Ledger, now: Now) -> Result<(Tracker, BTreeMap<St
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::hub::sinks::{Begun, Beyond, Correction, SinkError, Stored};
+    use std::cell::Cell;
+    use std::future::pending;
+    use std::io;
+    use std::sync::Mutex;
+    use std::sync::mpsc::{Receiver, sync_channel};
 
-    /// Full for so many reads; then without end, or at its end.
+    use super::*;
+    use crate::hub::sinks::{Begun, Beyond, Correction, Stored};
+
+    /// Longer than any of this takes.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// Full for so many reads; then it hangs until it is let go, goes on without end, or is at its end.
+    #[derive(Default)]
     struct Planted {
         full: usize,
+        hangs: Option<Mutex<Receiver<()>>>,
         endless: bool,
+    }
+
+    fn planted(source: io::Error) -> SinkError {
+        SinkError { what: "planted", path: "/nowhere".into(), source }
     }
 
     impl Sink for Planted {
         fn beyond(&mut self, _: Option<&str>) -> Result<Option<Beyond>, SinkError> {
             if self.full > 0 {
                 self.full -= 1;
-                let source = std::io::ErrorKind::StorageFull.into();
-                return Err(SinkError { what: "planted", path: "/nowhere".into(), source });
+                return Err(planted(io::ErrorKind::StorageFull.into()));
+            }
+            if let Some(word) = &self.hangs {
+                word.lock().unwrap().recv().ok();
             }
             Ok(self.endless.then(|| Beyond { rows: Vec::new(), since_ms: 1, position: "1".to_owned() }))
         }
@@ -160,33 +207,67 @@ mod tests {
         }
     }
 
-    async fn settled(sink: Planted, stop: impl Future<Output = ()>) -> Option<Ground> {
+    async fn started(
+        open: impl Fn() -> Result<Store, IngestError> + Send + 'static,
+        stop: impl Future<Output = ()>,
+    ) -> Result<Option<Ground>, IngestError> {
+        let stop = std::pin::pin!(stop);
+        let settled = timeout(PATIENCE, settle(open, stop)).await.expect("it ends");
+        settled.map(|ground| ground.map(|(ground, _)| ground))
+    }
+
+    /// In a directory of its own, with this sink, which is opened once.
+    async fn settled(sink: Planted, stop: impl Future<Output = ()>) -> Result<Option<Ground>, IngestError> {
         let dir = tempfile::tempdir().unwrap();
-        let ledger = Ledger::open(dir.path()).unwrap();
-        tokio::pin!(stop);
-        settle(ledger, Box::new(sink), stop).await.unwrap()
+        let (path, sink) = (dir.path().to_owned(), Cell::new(Some(sink)));
+        started(move || open(&path, || Ok(Box::new(sink.take().expect("opened once")))), stop).await
     }
 
     #[tokio::test]
     async fn a_start_on_a_full_disk_waits_for_room() {
-        assert!(settled(Planted { full: 2, endless: false }, std::future::pending()).await.is_some());
+        let sink = Planted { full: 2, ..Planted::default() };
+        assert!(settled(sink, pending()).await.unwrap().is_some());
     }
 
     #[tokio::test]
     async fn a_start_without_a_thread_is_an_error_that_says_so() {
-        let dir = tempfile::tempdir().unwrap();
-        let ledger = Ledger::open(dir.path()).unwrap();
-        let sink = Box::new(Planted { full: 0, endless: false });
-        let stop = std::pin::pin!(std::future::pending());
-        let error = aside::without_threads(settle(ledger, sink, stop)).await.err().expect("there is no thread");
+        let start = aside::without_threads(settled(Planted::default(), pending()));
+        let error = start.await.err().expect("there is no thread");
         assert!(error.to_string().contains("cannot begin: the system gives no thread"), "{error}");
     }
 
     #[tokio::test]
-    async fn a_start_that_waits_or_reads_ends_when_it_is_told_to() {
-        for full in [0, usize::MAX] {
-            let stop = tokio::time::sleep(Duration::from_millis(50));
-            assert!(settled(Planted { full, endless: true }, stop).await.is_none());
+    async fn a_start_that_waits_reads_or_hangs_ends_when_it_is_told_to() {
+        let (word, hangs) = sync_channel(1);
+        for sink in [
+            Planted { endless: true, ..Planted::default() },
+            Planted { full: usize::MAX, ..Planted::default() },
+            Planted { hangs: Some(Mutex::new(hangs)), ..Planted::default() },
+        ] {
+            assert!(settled(sink, sleep(Duration::from_millis(50))).await.unwrap().is_none());
         }
+        drop(word);
+    }
+
+    /// A disk that is away is waited for also where it is opened; a wrong path and a missing right are told, and end it.
+    #[tokio::test]
+    async fn what_cannot_be_opened_is_waited_for_when_it_may_pass_and_is_an_error_when_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_owned();
+        let attempts = Arc::new(Mutex::new(vec![io::ErrorKind::Other, io::ErrorKind::StorageFull]));
+        let opening = move || {
+            let fails = attempts.lock().unwrap().pop();
+            open(&path, || fails.map_or(Ok(Box::new(Planted::default())), |kind| Err(planted(kind.into()))))
+        };
+        assert!(started(opening, pending()).await.unwrap().is_some());
+
+        let refused = || Err(planted(io::ErrorKind::PermissionDenied.into()).into());
+        let error = started(refused, pending()).await.err().expect("it is not waited for");
+        assert!(matches!(error, IngestError::Unusable(_)), "{error}");
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let below = move || open(&file.join("below"), || Ok(Box::new(Planted::default())));
+        let error = started(below, pending()).await.err().expect("it is not waited for");
+        assert!(error.to_string().contains("file/below: Not a directory"), "{error}");
     }
 }

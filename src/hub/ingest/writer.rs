@@ -4,6 +4,7 @@
 //! as long as it takes: the broker is not acknowledged meanwhile, so nothing is lost and no more than the broker may
 //! send unacknowledged waits in memory. Questions are answered in between.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
@@ -16,8 +17,8 @@ use super::commit::{CommitError, Committed, commit};
 use super::housekeeping::keep_house;
 use crate::clock;
 use crate::hub::accounts::Question;
-use crate::hub::ledger::Ledger;
-use crate::hub::sinks::Sink;
+use crate::hub::ledger::{Ledger, LedgerError};
+use crate::hub::sinks::{Sink, SinkError};
 
 /// Jobs that may wait: one batch, and questions.
 const WAITING: usize = 16;
@@ -76,12 +77,16 @@ impl Writer {
         }
     }
 
-    /// Ends the thread; a batch that is not committed by then comes again.
-    pub fn end(self) {
-        let Self { jobs, outcomes, thread } = self;
-        drop((jobs, outcomes));
-        // It ends within one attempt.
-        thread.map(JoinHandle::join);
+    /// Ends the thread, which takes one attempt; a batch that is not committed by then comes again. False when the disk
+    /// keeps it longer than `patience`: what it is at is left to it, as at a kill.
+    pub async fn end(self, patience: Duration) -> bool {
+        let Self { jobs, mut outcomes, thread } = self;
+        drop(jobs);
+        // Its end of the channel goes last, behind the ledger.
+        let ended = async { while outcomes.recv().await.is_some() {} };
+        let in_time = tokio::time::timeout(patience, ended).await.is_ok();
+        thread.filter(|_| in_time).map(JoinHandle::join);
+        in_time
     }
 }
 
@@ -148,9 +153,67 @@ impl Work {
 
 fn describe(error: &CommitError) -> String {
     let full = match error {
-        CommitError::Sink(e) => e.source.kind() == std::io::ErrorKind::StorageFull,
-        CommitError::Ledger(e) => e.to_string().contains("No space left"),
+        CommitError::Sink(SinkError { source, .. }) | CommitError::Ledger(LedgerError::Io { source, .. }) => {
+            matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+        }
+        CommitError::Ledger(_) => false,
     };
     let advice = if full { "; the disk is full: free some space" } else { "" };
     format!("{error}{advice}; nothing is acknowledged to the broker until it can be stored, and nothing is lost here")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::clock::Now;
+    use crate::hub::sinks::{Begun, Correction, Stored};
+
+    /// Says that it begins, and hangs until it is let go.
+    struct Hung {
+        begins: SyncSender<()>,
+        word: Mutex<Receiver<()>>,
+    }
+
+    impl Sink for Hung {
+        fn begin(&mut self, _: Option<&str>, _: Now) -> Result<Begun, SinkError> {
+            self.begins.send(()).ok();
+            self.word.lock().unwrap().recv().ok();
+            Ok(Begun::Ready)
+        }
+        fn write(&mut self, _: &Stored<'_>) -> Result<(), SinkError> {
+            Ok(())
+        }
+        fn correct(&mut self, _: &Correction<'_>) -> Result<(), SinkError> {
+            Ok(())
+        }
+        fn flush(&mut self) -> Result<String, SinkError> {
+            Ok("0".to_owned())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_hangs_does_not_hold_the_end_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let ((begins, begun), (word, hung)) = (sync_channel(1), sync_channel(1));
+        let sink = Hung { begins, word: Mutex::new(hung) };
+        let writer = Writer::start(Ledger::open(dir.path()).unwrap(), Box::new(sink)).unwrap();
+        writer.commit(Batch::default()).unwrap();
+        begun.recv().unwrap();
+        assert!(!writer.end(Duration::from_millis(50)).await);
+        drop(word);
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_answers_is_let_go_before_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let ((begins, _begun), (word, hung)) = (sync_channel(1), sync_channel(1));
+        let sink = Hung { begins, word: Mutex::new(hung) };
+        let writer = Writer::start(Ledger::open(dir.path()).unwrap(), Box::new(sink)).unwrap();
+        writer.commit(Batch::default()).unwrap();
+        drop(word);
+        assert!(writer.end(Duration::from_secs(60)).await);
+        assert!(Ledger::open(dir.path()).is_ok(), "the ledger is closed");
+    }
 }

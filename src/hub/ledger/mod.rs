@@ -7,6 +7,7 @@
 
 mod account;
 mod clocks;
+mod guard;
 mod host;
 mod view;
 
@@ -21,6 +22,7 @@ use serde::de::DeserializeOwned;
 pub use self::account::{Account, MAX_RANGES};
 use self::account::{AccountRow, LastHeard};
 pub use self::clocks::Times;
+use self::guard::{Guarded, guarded};
 pub use self::host::{HostRow, Told};
 pub use self::view::View;
 
@@ -57,8 +59,8 @@ pub enum LedgerError {
     Damaged { path: PathBuf, why: String },
     #[error("there is no ledger in {0}; has `holdover-hub ingest` run with this --dir?")]
     Absent(PathBuf),
-    #[error("the ledger {path}: {why}")]
-    Io { path: PathBuf, why: String },
+    #[error("the ledger {path}: {source}")]
+    Io { path: PathBuf, source: io::Error },
 }
 
 type Key = (String, u64);
@@ -69,7 +71,7 @@ pub type Opener = Box<dyn Fn() -> Result<Database, LedgerError> + Send>;
 pub struct Ledger {
     dir: PathBuf,
     opener: Opener,
-    db: Option<Database>,
+    db: Option<Guarded>,
     position: Option<String>,
     accounts: BTreeMap<Key, Account>,
     hosts: BTreeMap<String, HostRow>,
@@ -127,7 +129,7 @@ impl Ledger {
     fn reopen(&mut self) -> Result<(), LedgerError> {
         self.forget_cache();
         let path = self.dir.join(LEDGER);
-        let db = (self.opener)()?;
+        let db = Guarded::new(guarded(&path, || (self.opener)())?);
         let facts = read(&db, &path, |txn| {
             let table = txn.open_table(FACTS)?;
             let text =
@@ -177,7 +179,7 @@ impl Ledger {
         self.ready()?;
         let path = self.dir.join(LEDGER);
         let Some(db) = &self.db else { return Err(LedgerError::Absent(self.dir.clone())) };
-        let txn = db.begin_read().map_err(|e| failed(&path, redb::Error::from(e)))?;
+        let txn = guarded(&path, || db.begin_read().map_err(|e| failed(&path, redb::Error::from(e))))?;
         Ok(View::of(path, txn))
     }
 
@@ -193,7 +195,11 @@ impl Ledger {
                     known.insert(key.value().1, decode::<LastHeard>(&path, value.value()).map_or(0, |row| row.last_ms));
                 }
                 Ok(known)
-            })?;
+            });
+            if known.is_err() {
+                self.db = None;
+            }
+            let known = known?;
             if self.heard.len() >= CACHED_HEARD {
                 self.heard.clear();
             }
@@ -273,6 +279,15 @@ impl Draft<'_> {
         Ok(self.hosts.entry(host.to_owned()).or_default())
     }
 
+    /// The same of one that was heard of before; a question makes no row.
+    pub fn known_host(&mut self, host: &str) -> Result<Option<&mut HostRow>, LedgerError> {
+        let asked_only = !self.hosts.contains_key(host);
+        if self.host(host)?.first_ms == 0 && asked_only {
+            self.hosts.remove(host);
+        }
+        Ok(self.hosts.get_mut(host))
+    }
+
     /// Forgets an epoch.
     pub fn remove(&mut self, host: &str, epoch: u64) {
         let key = (host.to_owned(), epoch);
@@ -305,7 +320,7 @@ impl Draft<'_> {
         let path = self.ledger.dir.join(LEDGER);
         let Some(db) = self.ledger.db.take() else { return Err(LedgerError::Absent(self.ledger.dir.clone())) };
         // What a failed commit has left is known only once the file is read again.
-        self.write(&db, position).map_err(|e| failed(&path, e))?;
+        guarded(&path, || self.write(&db, position).map_err(|e| failed(&path, e)))?;
         self.ledger.db = Some(db);
         self.ledger.position = Some(position.to_owned());
         for key in &self.removed {
@@ -345,7 +360,7 @@ impl Draft<'_> {
 /// An error is not an absence: a new ledger would take the place of the one that cannot be seen at present.
 fn open_or_create(dir: &Path) -> Result<Database, LedgerError> {
     let path = dir.join(LEDGER);
-    let unseen = |e: io::Error| LedgerError::Io { path: path.clone(), why: e.to_string() };
+    let unseen = |source| LedgerError::Io { path: path.clone(), source };
     if path.try_exists().map_err(unseen)? { open_file(&path) } else { create(dir) }
 }
 
@@ -361,7 +376,7 @@ fn builder() -> Builder {
 
 fn create(dir: &Path) -> Result<Database, LedgerError> {
     let (temp, path) = (dir.join(TEMP), dir.join(LEDGER));
-    let io = |e: io::Error| LedgerError::Io { path: path.clone(), why: e.to_string() };
+    let io = |source| LedgerError::Io { path: path.clone(), source };
     match std::fs::remove_file(&temp) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(io(e)),
         _ => {}
@@ -396,8 +411,8 @@ fn read<T>(
     path: &Path,
     read: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>,
 ) -> Result<T, LedgerError> {
-    let result = db.begin_read().map_err(redb::Error::from).and_then(|txn| read(&txn));
-    result.map_err(|e| failed(path, e))
+    let read = || db.begin_read().map_err(redb::Error::from).and_then(|txn| read(&txn));
+    guarded(path, || read().map_err(|e| failed(path, e)))
 }
 
 fn unopened(path: &Path, error: DatabaseError) -> LedgerError {
@@ -408,10 +423,17 @@ fn unopened(path: &Path, error: DatabaseError) -> LedgerError {
 }
 
 fn failed(path: &Path, error: redb::Error) -> LedgerError {
-    let (path, why) = (path.to_owned(), error.to_string());
+    let path = path.to_owned();
     match error {
-        redb::Error::Io(_) | redb::Error::PreviousIo => LedgerError::Io { path, why },
-        _ => LedgerError::Damaged { path, why },
+        // redb's words for "not a database"; a read beyond the end is a file cut short.
+        redb::Error::Io(source)
+            if matches!(source.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
+        {
+            LedgerError::Damaged { path, why: source.to_string() }
+        }
+        redb::Error::Io(source) => LedgerError::Io { path, source },
+        redb::Error::PreviousIo => LedgerError::Io { path, source: io::Error::other(error) },
+        other => LedgerError::Damaged { path, why: other.to_string() },
     }
 }
 

@@ -129,3 +129,39 @@ fn a_host_of_ever_new_epochs_costs_one_look_at_its_rows() {
     let kept: Vec<_> = stored(&mut ledger).into_iter().map(|(_, epoch, _)| epoch).collect();
     assert_eq!(kept, (1300 - MAX_EPOCHS as u64..1300).collect::<Vec<_>>());
 }
+
+/// One byte changed, at many places: whatever redb makes of it is an error, or costs a row.
+#[test]
+fn damage_is_an_error_or_costs_a_row_and_never_a_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::open(dir.path()).unwrap();
+    for host in ["a", "b", "c"] {
+        for epoch in 1..=40 {
+            take(&mut ledger, host, epoch, 1..=epoch, "p");
+        }
+    }
+    drop(ledger);
+    let path = dir.path().join(LEDGER);
+    let sound = std::fs::read(&path).unwrap();
+    let used: Vec<usize> = (0..sound.len()).filter(|at| sound[*at] != 0).collect();
+    let mut refused = 0;
+    for at in (0..used.len()).step_by(used.len() / 600 + 1).map(|n| used[n]) {
+        let mut bytes = sound.clone();
+        bytes[at] ^= 0x41;
+        std::fs::write(&path, &bytes).unwrap();
+        let work = || -> Result<(), LedgerError> {
+            let mut ledger = Ledger::open(dir.path())?;
+            ledger.view()?.each(|_, _, _| ())?;
+            let mut draft = ledger.draft()?;
+            draft.host("b")?.hear("lab", Some(99), 2);
+            draft.account("b", 99)?.take(1..=9);
+            draft.commit("q").map(drop)
+        };
+        let read = || View::open(dir.path())?.each(|_, _, _| ());
+        for result in [read(), work()] {
+            refused += usize::from(result.is_err());
+            assert!(!matches!(result, Err(LedgerError::Io { .. })), "it would be tried again for ever: {result:?}");
+        }
+    }
+    assert!(refused > 0, "no damage was met: this has tested nothing");
+}

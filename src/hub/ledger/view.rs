@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use redb::{Database, DatabaseError, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable};
+use redb::{DatabaseError, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable};
 
 use super::account::{Account, AccountRow};
+use super::guard::{Guarded, guarded};
 use super::host::HostRow;
 use super::{
     EPOCHS, FACT_FORMAT, FACTS, HOSTS, LEDGER, LedgerError, check_format, decode, failed, open_file, unopened,
@@ -21,7 +22,7 @@ pub struct View {
 #[expect(dead_code, reason = "held open, never looked at")]
 enum Held {
     ReadOnly(ReadOnlyDatabase),
-    Repaired(Database),
+    Repaired(Guarded),
 }
 
 impl View {
@@ -36,15 +37,15 @@ impl View {
             return Err(LedgerError::Absent(dir.to_owned()));
         }
         let unread = |e: redb::TransactionError| failed(&path, e.into());
-        let (txn, db) = match ReadOnlyDatabase::open(&path) {
-            Ok(db) => (db.begin_read().map_err(unread)?, Held::ReadOnly(db)),
+        let (txn, db) = guarded(&path, || match ReadOnlyDatabase::open(&path) {
+            Ok(db) => Ok((db.begin_read().map_err(unread)?, Held::ReadOnly(db))),
             // It was not closed in good order, and is repaired by being opened.
             Err(DatabaseError::RepairAborted) => {
-                let db = open_file(&path)?;
-                (db.begin_read().map_err(unread)?, Held::Repaired(db))
+                let db = Guarded::new(open_file(&path)?);
+                Ok((db.begin_read().map_err(unread)?, Held::Repaired(db)))
             }
-            Err(error) => return Err(unopened(&path, error)),
-        };
+            Err(error) => Err(unopened(&path, error)),
+        })?;
         let view = Self { path, txn, _db: Some(db) };
         let format = view.rows(|txn| Ok(txn.open_table(FACTS)?.get(FACT_FORMAT)?.map(|v| v.value().to_vec())))?;
         check_format(&view.path, format.as_deref().and_then(|f| std::str::from_utf8(f).ok()))?;
@@ -52,7 +53,7 @@ impl View {
     }
 
     fn rows<T>(&self, read: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>) -> Result<T, LedgerError> {
-        read(&self.txn).map_err(|e| failed(&self.path, e))
+        guarded(&self.path, || read(&self.txn).map_err(|e| failed(&self.path, e)))
     }
 
     /// Each host with its epochs, by name.

@@ -6,8 +6,9 @@
 
 mod beyond;
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -68,10 +69,7 @@ impl Sink for Ndjson {
         self.now_ms = now.wall_ms;
         self.buffer.clear();
         let at = durable.and_then(Position::parse).unwrap_or(Position::FIRST);
-        let stands = self
-            .current
-            .as_ref()
-            .is_some_and(|current| current.name == at.name && current.len == at.len && current.durable == at.len);
+        let stands = self.stands(&at)?;
         self.base = at.clone();
         if stands {
             self.failed = None;
@@ -138,6 +136,17 @@ impl Ndjson {
     fn is_full(&self, current: &Current) -> bool {
         let age = self.now_ms.saturating_sub(current.name.made_ms);
         current.len >= self.options.file_bytes || age >= self.options.file_age.as_millis() as i64
+    }
+
+    /// Whether the open file ends at `at`, and is the one of that name: somebody may have taken it away, replaced it or cut
+    /// it, and what is written to it nobody would find.
+    fn stands(&self, at: &Position) -> Result<bool, SinkError> {
+        let ends_there = |c: &&Current| c.name == at.name && c.len == at.len && c.durable == at.len;
+        let Some(current) = self.current.as_ref().filter(ends_there) else { return Ok(false) };
+        let path = self.options.dir.join(at.name.to_string());
+        let open = current.file.metadata().map_err(failed("cannot look at", &path))?;
+        let found = metadata(&path)?;
+        Ok(found.is_some_and(|found| (found.dev(), found.ino(), found.len()) == (open.dev(), open.ino(), at.len)))
     }
 
     /// Takes back what a batch of ours has left behind `at`, and goes on there.
@@ -217,10 +226,14 @@ fn names(dir: &Path) -> Result<Vec<Name>, SinkError> {
     Ok(names)
 }
 
-/// `None` when there is no such file.
 fn length(path: &Path) -> Result<Option<u64>, SinkError> {
+    Ok(metadata(path)?.map(|about| about.len()))
+}
+
+/// `None` when there is no such file.
+fn metadata(path: &Path) -> Result<Option<Metadata>, SinkError> {
     match std::fs::metadata(path) {
-        Ok(about) => Ok(Some(about.len())),
+        Ok(about) => Ok(Some(about)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(failed("cannot look at", path)(e)),
     }

@@ -46,13 +46,17 @@ impl<T: Send + 'static> Output<T> {
 mod tests {
     use super::*;
 
-    /// Fails from the second write on.
-    struct Full(usize);
+    /// Waits for a word before each write; fails from the second one on.
+    struct Full {
+        writes: usize,
+        go: std::sync::mpsc::Receiver<()>,
+    }
 
     impl Write for Full {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0 += 1;
-            if self.0 > 1 { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(bytes.len()) }
+            self.go.recv().map_err(|_| io::ErrorKind::Other)?;
+            self.writes += 1;
+            if self.writes > 1 { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(bytes.len()) }
         }
 
         fn flush(&mut self) -> io::Result<()> {
@@ -62,11 +66,16 @@ mod tests {
 
     #[test]
     fn a_piece_is_reported_after_it_was_written_and_an_error_is_the_last_report() {
-        let mut output = Output::start(Full(0)).unwrap();
+        let (word, go) = std::sync::mpsc::sync_channel(2);
+        let mut output = Output::start(Full { writes: 0, go }).unwrap();
+        // All wait before anything is written: after the error the thread takes none.
         for then in 1..=3 {
             output.pieces.blocking_send(Piece { bytes: b"x".to_vec(), then }).unwrap();
         }
+        assert!(output.written.try_recv().is_err(), "nothing is written yet");
+        word.send(()).unwrap();
         assert_eq!(output.written.blocking_recv().unwrap().unwrap(), 1);
+        word.send(()).unwrap();
         assert_eq!(output.written.blocking_recv().unwrap().unwrap_err().kind(), io::ErrorKind::BrokenPipe);
         assert!(output.written.blocking_recv().is_none());
     }

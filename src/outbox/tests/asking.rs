@@ -219,3 +219,43 @@ fn notes_survive_a_kill_once_saved() {
     let (_, opened) = open(dir.path(), 1);
     assert_eq!(opened.notes.get("hub").map(String::as_str), Some("acknowledged"));
 }
+
+/// A commit fails at each of its operations and its disk with it; then the epoch is given up. What the failed commit left in the
+/// file is stored in the next epoch, and there alone, for every process that comes after.
+#[test]
+fn what_a_failed_commit_left_in_an_epoch_that_is_given_up_is_stored_in_the_next_alone() {
+    let options = || Options { max_bytes: 4 << 20, segment_bytes: Some(128 << 10), ..Options::new("/outbox") };
+    let mut left_whole = 0;
+    for after in 0..40 {
+        for empty in [false, true] {
+            let disk = crash_disk::SimDisk::new();
+            let (mut outbox, opened) = Outbox::open(Arc::new(disk.clone()), options(), at(0)).unwrap();
+            if !empty {
+                outbox.append(&[run(2, 10)], at(0)).unwrap();
+            }
+            let known = outbox.next_seq();
+            disk.fail(after, u64::MAX, std::io::ErrorKind::Other);
+            let failed = outbox.append(&[run(3, 10)], at(1)).is_err();
+            if !failed {
+                continue;
+            }
+            // While the disk refuses it comes to nothing; a kill then finds what the commit left, and goes on with it.
+            outbox.begin_epoch(at(1));
+            let killed = Outbox::open(Arc::new(disk.killed()), options(), at(2)).unwrap().1;
+            left_whole += u64::from(killed.epochs[0].next > known);
+            disk.world().failure = None;
+            outbox.append(&[run(3, 10)], at(100)).unwrap();
+            while outbox.redraw(at(100)).unwrap().is_some() {}
+            assert!(outbox.identity().iter().all(Identity::holds), "{:?}", outbox.identity());
+            outbox.save(at(100)).unwrap();
+            let (outbox, opened_again) = Outbox::open(Arc::new(disk.killed()), options(), at(101)).unwrap();
+            let old = opened_again.epochs.iter().find(|view| view.epoch == opened.epoch);
+            assert_eq!(old.map_or(known, |view| view.next), known, "failed after {after} operations: {opened_again:?}");
+            assert!(old.is_none_or(|view| !view.in_doubt && view.pending.is_empty()), "{opened_again:?}");
+            let held = outbox.epochs().iter().map(|view| view.pending.len()).sum::<u64>();
+            assert_eq!(held, known - 1 + 3, "failed after {after} operations: {:?}", outbox.identity());
+            assert_eq!(outbox.epochs().len() as u64, 1 + u64::from(old.is_some()));
+        }
+    }
+    assert!(left_whole > 0, "no failed commit left anything: this has tested nothing");
+}

@@ -244,6 +244,19 @@ fn a_retained_status_is_no_sign_of_life_and_a_late_will_no_news() {
     assert_eq!(told(&mut stage).1, Some(State::Offline));
 }
 
+/// Wills of hosts that are no more are kept by the broker for ever. In front of a first message one takes nothing from it.
+#[test]
+fn a_will_of_a_host_that_was_never_heard_of_is_no_host() {
+    let mut stage = Stage::new();
+    let gone = |host: &str| Item::Offline { host: host.to_owned(), session: "s".to_owned() };
+    let mut anchored = envelope(7, 1..=1);
+    (anchored.synced, anchored.anchor) = (false, Some([0, WALL]));
+    stage.commit(vec![gone("ghost"), gone("edge-01"), data(anchored)]);
+    let mut hosts = Vec::new();
+    stage.ledger.view().unwrap().each(|host, _, _| hosts.push(host.to_owned())).unwrap();
+    assert_eq!((hosts, stage.times()), (vec!["edge-01".to_owned()], vec![(1, WALL + 10, true)]));
+}
+
 #[test]
 fn declared_losses_carry_the_acknowledgement_over() {
     let mut stage = Stage::new();

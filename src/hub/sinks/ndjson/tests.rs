@@ -320,3 +320,30 @@ fn a_file_shorter_than_it_was_is_not_written_to() {
     let mut sink = open(&options(dir.path())).unwrap();
     assert!(batch(sink.as_mut(), Some(&at), 3..=3, now(1)).starts_with("records-00000002-"));
 }
+
+/// By whoever ships files and does not know that the newest still grows: with a `mv`, or as logrotate's `copytruncate` does.
+#[test]
+fn a_file_that_is_taken_cut_or_replaced_while_it_grows_is_left_for_the_next() {
+    type Deed = fn(&Path);
+    let deeds: [(Deed, &[u64]); 4] = [
+        (|path| std::fs::remove_file(path).unwrap(), &[4]),
+        (|path| std::fs::rename(path, path.with_extension("mine")).unwrap(), &[1, 2, 3, 4]),
+        (|path| drop(File::create(path).unwrap()), &[4]),
+        // The same in another file, such as an editor leaves.
+        (
+            |path| {
+                std::fs::copy(path, path.with_extension("new")).unwrap();
+                std::fs::rename(path.with_extension("new"), path).unwrap();
+            },
+            &[1, 2, 3, 4],
+        ),
+    ];
+    for (at, (deed, left)) in deeds.into_iter().enumerate() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut sink = open(&options(dir.path())).unwrap();
+        let position = batch(sink.as_mut(), None, 1..=3, now(0));
+        deed(&path_of(dir.path(), &position));
+        batch(sink.as_mut(), Some(&position), 4..=4, now(1));
+        assert_eq!(seqs(dir.path()).0, left, "deed {at}");
+    }
+}
