@@ -29,6 +29,16 @@ fn what_is_quoted_of_a_batch_steers_no_terminal() {
     }
 }
 
+/// The answer counts what is stored; a line of which nothing would be is told.
+#[test]
+fn a_line_that_grows_too_large_when_it_is_made_harmless_is_refused() {
+    let tags: String = (0..10).map(|n| format!(",t{n}={}", "\u{1}".repeat(1000))).collect();
+    let batch = read_all(APP, &format!("a n=1\nb{tags} n=1\nc n=1\n")).unwrap();
+    let refused: Vec<_> = batch.refused.iter().map(|refused| (refused.line, &*refused.reason)).collect();
+    assert_eq!(batch.points.len(), 2);
+    assert!(matches!(refused[..], [(2, why)] if why.contains("split it")), "{refused:?}");
+}
+
 #[test]
 fn a_record_without_a_time_is_of_now() {
     let now = crate::clock::now();
