@@ -4,7 +4,6 @@
 //! dropped, and beyond a few at once they wait in the kernel's queue.
 
 use std::io::{self, BufReader, Read, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +14,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::hub::accounts::Question;
+use crate::platform::local;
 
 /// File name of the socket within the hub's directory.
 pub const SOCKET: &str = "hub.sock";
@@ -64,7 +64,7 @@ impl Socket {
             _ => {}
         }
         let listener = UnixListener::bind(&path)?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        local::permit(&path, None, 0o600)?;
         Ok(Self { path, task: tokio::spawn(serve(listener, asked)) })
     }
 }
