@@ -152,6 +152,21 @@ fn what_is_refused_is_told_by_its_line_and_the_rest_is_stored() {
     agent.down();
 }
 
+/// The exit code is the promise, whether anybody reads the answers or not.
+#[test]
+fn what_nobody_reads_the_answers_of_is_stored_or_told_by_the_exit_code_all_the_same() {
+    let lab = Lab::new();
+    let mut agent = started(&lab, 1, "");
+    let lines: String = (0..1000).map(|n| format!("app.unread n={n}i\n")).collect();
+    for args in [&["put", "--collector", "app"][..], &["put", "--collector", "app", "--json"]] {
+        assert_eq!(agent.output_unread(args, lines.as_bytes()), Some(0), "{args:?}");
+        assert_eq!(agent.output_unread(args, format!("{lines}nonsense\n").as_bytes()), Some(1), "{args:?}");
+    }
+    assert_eq!(stored(&agent, "app.unread").len(), 4000);
+    agent.kill();
+    assert_eq!(agent.output_unread(&["put", "--collector", "app", "--json"], b"a n=1i\n"), Some(75));
+}
+
 /// Nobody there, or not allowed: the caller is told that nothing is stored, and keeps what it has.
 #[test]
 fn without_an_agent_or_a_socket_nothing_is_said_to_be_stored() {

@@ -44,7 +44,7 @@ pub fn run(args: &PutArgs) -> Result<Exit, Failure> {
     first_line.push(b'\n');
     let mut input = Input::new(io::stdin().lock(), header.max_lines());
     let mut account = Account::default();
-    let mut out = output::stdout();
+    let mut answers = Answers { json: args.json, out: output::stdout(), failed: None };
     loop {
         let batch = input.next().map_err(|error| unread(&error, &account))?;
         let Some(batch) = batch else { break };
@@ -54,20 +54,46 @@ pub fn run(args: &PutArgs) -> Result<Exit, Failure> {
         }
         let answer = deliver(&socket, &first_line, &batch, args.patience);
         let trouble = answer.error.clone();
-        if args.json {
-            writeln!(out, "{}", serde_json::to_string(&answer).expect("an answer is plain data"))?;
-            out.flush()?;
-        }
+        answers.tell(&answer);
         account.take(&Batch { too_long: Vec::new(), ..batch.clone() }, answer);
         if let Some(trouble) = trouble {
             return Err(stopped(&socket, &trouble, &batch, &account));
         }
     }
-    if !args.json {
-        writeln!(out, "{}", account.told())?;
+    answers.finish(&account)
+}
+
+/// Standard output. Whoever reads it may go away: what is stored and what is not is the exit code's to say.
+struct Answers {
+    json: bool,
+    out: io::BufWriter<io::StdoutLock<'static>>,
+    failed: Option<io::Error>,
+}
+
+impl Answers {
+    fn tell(&mut self, answer: &Answer) {
+        if self.json {
+            self.line(&serde_json::to_string(answer).expect("an answer is plain data"));
+        }
     }
-    out.flush()?;
-    Ok(if account.refused > 0 { Exit::Failed } else { Exit::Ok })
+
+    fn line(&mut self, line: &str) {
+        if self.failed.is_none() {
+            self.failed = writeln!(self.out, "{line}").and_then(|()| self.out.flush()).err();
+        }
+    }
+
+    fn finish(mut self, account: &Account) -> Result<Exit, Failure> {
+        if !self.json {
+            self.line(&account.told());
+        }
+        match self.failed {
+            Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(Failure::failed(format!("cannot write the output: {error}; {}", account.told())))
+            }
+            _ => Ok(if account.refused > 0 { Exit::Failed } else { Exit::Ok }),
+        }
+    }
 }
 
 fn socket(args: &PutArgs) -> Result<PathBuf, Failure> {
