@@ -249,6 +249,26 @@ fn hostile_clients_disturb_no_collector() {
     agent.verify_outbox();
 }
 
+/// A folder that comes late, as one of a file system that is mounted after the start. When the file is removed: the tests
+/// beside the code.
+#[test]
+fn the_socket_is_made_when_it_can_be() {
+    let lab = Lab::new();
+    let late = lab.path("late");
+    let mut agent = started(&lab, 1, &format!("socket = {:?}\n", late.join("put.sock")));
+    let problems = |agent: &Agent| agent.status()["status"]["problems"].to_string();
+    let told = problems(&agent);
+    assert!(told.contains("no application can put records") && told.contains("it is tried again"), "{told}");
+    std::fs::create_dir(&late).expect("a folder");
+    wait_until("the socket to be there", PATIENCE, || {
+        pass_time(Duration::from_millis(100));
+        code(&agent.output_with(PUT, b"app.late n=1i\n")) == Some(0)
+    });
+    wait_until("the problem to be over", PATIENCE, || !problems(&agent).contains("no application"));
+    agent.down();
+    assert!(!late.join("put.sock").exists());
+}
+
 /// More than the rate: nothing is lost, and the sender waits.
 #[test]
 fn who_sends_too_much_waits_and_loses_nothing() {

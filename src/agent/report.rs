@@ -224,12 +224,18 @@ impl Report {
         self.recorded += records as u64;
     }
 
-    /// What keeps the socket for applications from being there.
-    pub fn door(&mut self, problem: Option<String>) {
-        if let Some(line) = &problem {
-            tracing::error!("{line}");
+    /// What keeps the sockets, for the status and for applications, from being there; the agent works without them.
+    pub fn sockets(&mut self, status: Option<String>, put: Option<String>) {
+        for (part, problem) in [("status socket", status), ("put", put)] {
+            if self.problems.get(part) == problem.as_ref() {
+                continue;
+            }
+            match &problem {
+                Some(line) => tracing::warn!("{line}"),
+                None => tracing::info!("{part}: the socket is there now"),
+            }
+            self.problem(part, problem);
         }
-        self.problem("put", problem);
     }
 
     /// A run that memory cannot hold beside those that wait for their commit.

@@ -6,7 +6,6 @@
 //! its commit; what does not fit is refused, and its maker still has it. Nothing of it can become a loss on the way in.
 
 mod pace;
-mod socket;
 mod tally;
 
 use std::io;
@@ -15,9 +14,9 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
 
-use super::peers::Peers;
+use super::peers::{Peer, Peers};
+use super::socket::Place;
 use crate::clock;
 use crate::config;
 use crate::outbox::writer::{Reply, Returned, Stored};
@@ -25,7 +24,6 @@ use crate::platform::local::Stream;
 use crate::put::{self, Answer, Batch, Kind, Trouble};
 use crate::record::Point;
 use pace::Pace;
-use socket::Socket;
 pub use tally::Tally;
 
 /// Batches read, waited for or answered at once.
@@ -44,13 +42,12 @@ pub struct Request {
     pub reply: Reply,
 }
 
-/// Open as long as it lives.
+/// Open as long as it lives, if it can be.
 #[derive(Debug)]
 pub struct Door {
+    peers: Peers,
     requests: mpsc::Receiver<Request>,
-    listening: JoinHandle<()>,
     shared: Arc<Shared>,
-    _socket: Socket,
 }
 
 /// What all connections share.
@@ -63,13 +60,24 @@ struct Shared {
 
 impl Door {
     /// Inside a runtime.
-    pub fn open(config: &config::Put) -> io::Result<Self> {
-        let (socket, listener) = Socket::bind(config)?;
+    pub fn open(config: &config::Put) -> Self {
+        let place = Place { path: config.socket.clone(), gid: config.gid, mode: config.mode, public: true };
         let (sender, requests) = mpsc::channel(CONNECTIONS);
         let (pace, tally) = (Mutex::new(Pace::new(config.records_per_s)), Mutex::default());
         let shared = Arc::new(Shared { requests: sender, pace, tally });
-        let listening = tokio::spawn(listen(Peers::new(listener, CONNECTIONS, "socket of put"), Arc::clone(&shared)));
-        Ok(Self { requests, listening, shared, _socket: socket })
+        let served = Arc::clone(&shared);
+        let greet = move |peer| drop(tokio::spawn(serve(peer, Arc::clone(&served))));
+        Self { peers: Peers::open(place, CONNECTIONS, "socket of put", greet), requests, shared }
+    }
+
+    /// Why nobody can put anything, as long as that is so.
+    pub fn problem(&self) -> Option<String> {
+        self.peers.problem().map(|why| format!("no application can put records: {why}"))
+    }
+
+    /// Its directory can be used now.
+    pub fn try_now(&self) {
+        self.peers.try_now();
     }
 
     pub fn tally(&self) -> Tally {
@@ -85,32 +93,16 @@ impl Door {
     }
 }
 
-impl Drop for Door {
-    fn drop(&mut self) {
-        self.listening.abort();
-    }
-}
-
-async fn listen(peers: Peers, shared: Arc<Shared>) {
-    loop {
-        let (stream, place) = peers.next().await;
-        let shared = Arc::clone(&shared);
-        tokio::spawn(async move {
-            serve(stream, &shared).await;
-            drop(place);
-        });
-    }
-}
-
 /// One batch and its answer.
-async fn serve(mut stream: Stream, shared: &Shared) {
+async fn serve(peer: Peer, shared: Arc<Shared>) {
+    let Peer { mut stream, place } = peer;
     let answer = match tokio::time::timeout(PATIENCE, receive(&mut stream)).await {
         Err(_) => {
             failed(Trouble::new(Kind::Busy, "the batch did not come whole, up to the end of the stream, within 5 s"))
         }
         Ok(Err(error)) => return tracing::debug!(%error, "a connection of put broke"),
         Ok(Ok(bytes)) => match put::read(&bytes, &clock::now()) {
-            Ok(batch) => store(batch, shared).await,
+            Ok(batch) => store(batch, &shared).await,
             Err(trouble) => failed(trouble),
         },
     };
@@ -126,6 +118,7 @@ async fn serve(mut stream: Stream, shared: &Shared) {
         Ok(Err(error)) => tracing::debug!(%error, "who put records went away before the answer"),
         Err(_) => tracing::debug!("who put records did not read the answer within 5 s"),
     }
+    drop(place);
 }
 
 /// The bytes of a batch; one too many when it is too large.
