@@ -249,6 +249,33 @@ fn hostile_clients_disturb_no_collector() {
     agent.verify_outbox();
 }
 
+/// A connection that says nothing has its place for a moment; one that only looks is no batch.
+#[test]
+fn who_connects_and_says_nothing_holds_no_place() {
+    let lab = Lab::new();
+    let mut agent = started(&lab, 1, "");
+    let mut idle: Vec<UnixStream> = (0..32).map(|_| connect(&agent)).collect();
+    for stream in &mut idle {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        let answer: Value = serde_json::from_str(&answer).expect("a document");
+        assert_eq!(answer["error"]["kind"], "busy", "{answer}");
+        assert!(answer["error"]["message"].as_str().is_some_and(|m| m.contains("nothing came")), "{answer}");
+    }
+    // One that the system keeps from going on for a second after it has connected is told so.
+    let told = (0..20).filter(|_| {
+        let mut stream = connect(&agent);
+        stream.shutdown(Shutdown::Write).expect("it is open");
+        stream.read(&mut [0; 1]).expect("it is closed") > 0
+    });
+    let told = told.count() as u64;
+    assert!(told < 10, "{told} answers to nothing");
+    assert_eq!(code(&agent.output_with(PUT, b"app.good n=1i\n")), Some(0));
+    let put = agent.status()["put"].clone();
+    assert_eq!((put["batches"].as_u64(), put["failed"]["busy"].as_u64()), (Some(33 + told), Some(32 + told)), "{put}");
+    agent.down();
+}
+
 /// A folder that comes late, as one of a file system that is mounted after the start. When the file is removed: the tests
 /// beside the code.
 #[test]

@@ -28,6 +28,8 @@ pub use tally::Tally;
 
 /// Batches read, waited for or answered at once.
 const CONNECTIONS: usize = 8;
+/// Who has connected begins within that: a place is not for who has nothing to say.
+const BEGIN: Duration = Duration::from_secs(1);
 /// A batch comes whole within that, and its answer is taken within that.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// A commit takes that long at most, as far as its maker is concerned.
@@ -96,15 +98,15 @@ impl Door {
 /// One batch and its answer.
 async fn serve(peer: Peer, shared: Arc<Shared>) {
     let Peer { mut stream, place } = peer;
-    let answer = match tokio::time::timeout(PATIENCE, receive(&mut stream)).await {
-        Err(_) => {
-            failed(Trouble::new(Kind::Busy, "the batch did not come whole, up to the end of the stream, within 5 s"))
-        }
-        Ok(Err(error)) => return tracing::debug!(%error, "a connection of put broke"),
-        Ok(Ok(bytes)) => match put::read(&bytes, &clock::now()) {
+    let answer = match receive(&mut stream).await {
+        // It has asked for nothing: so somebody looks whether the agent is there.
+        Ok(bytes) if bytes.is_empty() => return,
+        Ok(bytes) => match put::read(&bytes, &clock::now()) {
             Ok(batch) => store(batch, &shared).await,
             Err(trouble) => failed(trouble),
         },
+        Err(Broken::Late(trouble)) => failed(trouble),
+        Err(Broken::Off(error)) => return tracing::debug!(%error, "a connection of put broke"),
     };
     shared.tally.lock().unwrap_or_else(PoisonError::into_inner).count(&answer);
     let mut document = serde_json::to_vec(&answer).expect("an answer is plain data");
@@ -121,11 +123,28 @@ async fn serve(peer: Peer, shared: Arc<Shared>) {
     drop(place);
 }
 
-/// The bytes of a batch; one too many when it is too large.
-async fn receive(stream: &mut Stream) -> io::Result<Vec<u8>> {
-    let (mut bytes, max) = (Vec::new(), put::MAX_HEADER + 1 + put::MAX_BATCH + 1);
-    stream.take(max as u64).read_to_end(&mut bytes).await?;
+/// Why a batch did not come.
+enum Broken {
+    /// Its maker is told.
+    Late(Trouble),
+    Off(io::Error),
+}
+
+/// The bytes of a batch; one too many when it is too large, none when its maker went away without any.
+async fn receive(stream: &mut Stream) -> Result<Vec<u8>, Broken> {
+    let max = put::MAX_HEADER + 1 + put::MAX_BATCH + 1;
+    let (mut bytes, mut limited) = (Vec::with_capacity(4 << 10), stream.take(max as u64));
+    within(BEGIN, limited.read_buf(&mut bytes), "nothing came within 1 s of connecting").await?;
+    let late = "the batch did not come whole, up to the end of the stream, within 5 s";
+    within(PATIENCE, limited.read_to_end(&mut bytes), late).await?;
     Ok(bytes)
+}
+
+async fn within(time: Duration, read: impl Future<Output = io::Result<usize>>, late: &str) -> Result<usize, Broken> {
+    match tokio::time::timeout(time, read).await {
+        Ok(read) => read.map_err(Broken::Off),
+        Err(_) => Err(Broken::Late(Trouble::new(Kind::Busy, late))),
+    }
 }
 
 async fn store(batch: Batch, shared: &Shared) -> Answer {
