@@ -167,6 +167,25 @@ fn what_nobody_reads_the_answers_of_is_stored_or_told_by_the_exit_code_all_the_s
     assert_eq!(agent.output_unread(&["put", "--collector", "app", "--json"], b"a n=1i\n"), Some(75));
 }
 
+/// As many names as fit 32 KiB take more memory than one batch may; its maker need not know.
+#[test]
+fn a_batch_that_takes_too_much_memory_goes_in_parts() {
+    let lab = Lab::new();
+    let mut agent = started(&lab, 1, "");
+    let names: Vec<char> = ('a'..='z').chain('A'..='Z').chain('0'..='9').chain(['_']).collect();
+    let listed = |value: &str| names.iter().map(|name| format!("{name}={value}")).collect::<Vec<_>>().join(",");
+    let lines = format!("m,{} {}\n", listed("b"), listed("1")).repeat(64);
+    let header = "{\"put\":1,\"collector\":\"app\"}\n";
+    let whole = speak(&agent, format!("{header}{lines}").as_bytes());
+    assert_eq!((&whole["error"]["kind"], &whole["stored"]), (&"oversize".into(), &0.into()), "{whole}");
+    let output = agent.output_with(PUT, lines.as_bytes());
+    assert_eq!(code(&output), Some(0), "{}", said(&output));
+    assert!(said(&output).starts_with("64 records stored"), "{}", said(&output));
+    assert_eq!(stored(&agent, "m").len(), 64);
+    agent.down();
+    agent.verify_outbox();
+}
+
 /// Nobody there, or not allowed: the caller is told that nothing is stored, and keeps what it has.
 #[test]
 fn without_an_agent_or_a_socket_nothing_is_said_to_be_stored() {

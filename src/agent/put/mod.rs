@@ -189,7 +189,8 @@ impl From<Returned> for Trouble {
         let kind = match returned {
             Returned::Busy => Kind::Busy,
             Returned::Unwritable(_) | Returned::Full => Kind::Unwritable,
-            Returned::Oversize | Returned::Refused(_) => Kind::Invalid,
+            Returned::Oversize => Kind::Oversize,
+            Returned::Refused(_) => Kind::Invalid,
         };
         Self::new(kind, returned.to_string())
     }
