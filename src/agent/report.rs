@@ -39,7 +39,7 @@ struct Document<'a> {
     config: &'a ConfigView,
     limits: &'a shedding::View,
     collectors: Vec<CollectorView<'a>>,
-    /// Null without a socket for applications.
+    /// Null where applications may not put anything.
     put: Option<Tally>,
 }
 

@@ -12,7 +12,7 @@ pub struct Place {
     pub path: PathBuf,
     pub gid: Option<u32>,
     pub mode: u32,
-    /// It tells others where it is: as root, not where others could take its place.
+    /// Of use to other users: as root, not where one of them could put something else in its place.
     pub public: bool,
 }
 
