@@ -271,7 +271,7 @@ impl Agent {
         let now = clock::now();
         let reading = match reading {
             Ok(reading) => reading,
-            Err(error) => return self.report.refused_configuration(&format!("it was not read: {error}")),
+            Err(error) => return self.report.unread_configuration(&error.to_string()),
         };
         self.reload.watch(&reading, now);
         match reading {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
-use super::socket::{Place, Socket};
+use super::socket::{Place, Socket, SocketFile};
 use crate::aside;
 use crate::platform::local::{self, Bound, Listener, Stream};
 
@@ -116,7 +116,7 @@ impl<G: FnMut(Peer)> Keeper<G> {
                 Ok((socket, listener)) => {
                     self.state.made();
                     wait = AGAIN_MIN;
-                    self.meet(Arc::new(socket), &listener).await;
+                    self.meet(&socket, &listener).await;
                     tracing::warn!(
                         "the file of the {} is gone, it is made anew: {}",
                         self.of,
@@ -140,8 +140,8 @@ impl<G: FnMut(Peer)> Keeper<G> {
     }
 
     /// Lets peers in until the file is gone.
-    async fn meet(&mut self, socket: Arc<Socket>, listener: &Listener) {
-        let mut gone = pin!(gone(socket, self.look));
+    async fn meet(&mut self, socket: &Socket, listener: &Listener) {
+        let mut gone = pin!(gone(socket.file(), self.look));
         loop {
             let next = next(listener, &self.places, self.of);
             tokio::select! {
@@ -152,12 +152,12 @@ impl<G: FnMut(Peer)> Keeper<G> {
     }
 }
 
-async fn gone(socket: Arc<Socket>, look: Duration) {
+async fn gone(file: SocketFile, look: Duration) {
     loop {
         tokio::time::sleep(look).await;
-        let socket = Arc::clone(&socket);
+        let file = file.clone();
         // A look for which there is no thread is made up for by the next.
-        if aside::run("socket-look", move || socket.is_gone()).await == Ok(true) {
+        if aside::run("socket-look", move || file.is_gone()).await == Ok(true) {
             return;
         }
     }

@@ -188,6 +188,15 @@ impl Report {
         self.config.refused = Some(line);
     }
 
+    /// It could not even be read, for want of a thread or by a fault of ours. Tried again and again: said once.
+    pub fn unread_configuration(&mut self, why: &str) {
+        let line = format!("it could not be read and is tried again, the former one stays in force: {why}");
+        if self.problems.get("configuration") != Some(&line) {
+            tracing::error!("the configuration: {line}");
+        }
+        self.problem("configuration", Some(line));
+    }
+
     /// Why a change of the configuration is not noticed.
     pub fn silent_configuration(&mut self, problem: Option<String>) {
         const PART: &str = "configuration files";

@@ -16,12 +16,15 @@ pub struct Place {
     pub public: bool,
 }
 
-/// Removed when dropped.
+/// Its file is removed when it is dropped.
 #[derive(Debug)]
-pub struct Socket {
+pub struct Socket(SocketFile);
+
+#[derive(Clone, Debug)]
+pub struct SocketFile {
     path: PathBuf,
     /// Device and inode: another one may have its name by now.
-    file: (u64, u64),
+    id: (u64, u64),
 }
 
 impl Socket {
@@ -40,7 +43,7 @@ impl Socket {
         let bound = local::bind(&fresh)?;
         let named = local::permit(&fresh, place.gid, place.mode).and_then(|()| std::fs::rename(&fresh, &path));
         match named.and_then(|()| local::identity(&path)) {
-            Ok(file) => Ok((Self { path, file }, bound)),
+            Ok(id) => Ok((Self(SocketFile { path, id }), bound)),
             Err(error) => {
                 // What is left in the way is told by the next attempt.
                 drop(give_way(&fresh));
@@ -49,10 +52,16 @@ impl Socket {
         }
     }
 
-    /// Whether its file is no longer there, or another's; not as long as that cannot be seen. Blocks; on any thread.
+    pub fn file(&self) -> SocketFile {
+        self.0.clone()
+    }
+}
+
+impl SocketFile {
+    /// Whether it is no longer there, or another's; not as long as that cannot be seen. Blocks; on any thread.
     pub fn is_gone(&self) -> bool {
         match local::identity(&self.path) {
-            Ok(file) => file != self.file,
+            Ok(id) => id != self.id,
             Err(error) => error.kind() == io::ErrorKind::NotFound,
         }
     }
@@ -60,14 +69,16 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        if local::identity(&self.path).ok() != Some(self.file) {
+        let SocketFile { path, id } = &self.0;
+        if local::identity(path).ok() != Some(*id) {
             return;
         }
-        if let Err(error) = std::fs::remove_file(&self.path) {
-            tracing::debug!(%error, path = %self.path.display(), "a socket was not removed");
+        if let Err(error) = std::fs::remove_file(path) {
+            tracing::debug!(%error, path = %path.display(), "a socket was not removed");
         }
     }
 }
+
 /// As root, not where others could put a link in the socket's place before its mode is set.
 fn refuse_unsafe(path: &Path) -> io::Result<()> {
     let folder = std::path::absolute(path)?.parent().map(Path::to_path_buf).unwrap_or_default();
