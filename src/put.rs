@@ -89,6 +89,8 @@ pub struct Trouble {
 pub enum Kind {
     /// Sent again it would be refused again.
     Invalid,
+    /// Nothing was stored; the same lines are welcome in smaller batches.
+    Oversize,
     /// Nothing was stored; the same is welcome after a moment.
     Busy,
     /// Nothing was stored; the same is welcome when somebody has mended something.
@@ -148,7 +150,7 @@ pub fn read(bytes: &[u8], now: &Now) -> Result<Batch, Trouble> {
     let lines = body.iter().filter(|&&b| b == b'\n').count();
     if body.len() > MAX_BATCH || lines > header.max_lines() {
         let message = format!("a batch may have {MAX_BATCH} bytes and, with these tags, {} lines", header.max_lines());
-        return Err(Trouble::invalid(message));
+        return Err(Trouble::new(Kind::Oversize, message));
     }
     let tags: Tags = header.tags.iter().map(|(k, v)| (k.clone().into(), v.clone().into())).collect();
     let (mut points, mut refused) = (Vec::new(), Vec::new());

@@ -152,6 +152,40 @@ fn what_is_refused_is_told_by_its_line_and_the_rest_is_stored() {
     agent.down();
 }
 
+/// The exit code is the promise, whether anybody reads the answers or not.
+#[test]
+fn what_nobody_reads_the_answers_of_is_stored_or_told_by_the_exit_code_all_the_same() {
+    let lab = Lab::new();
+    let mut agent = started(&lab, 1, "");
+    let lines: String = (0..1000).map(|n| format!("app.unread n={n}i\n")).collect();
+    for args in [&["put", "--collector", "app"][..], &["put", "--collector", "app", "--json"]] {
+        assert_eq!(agent.output_unread(args, lines.as_bytes()), Some(0), "{args:?}");
+        assert_eq!(agent.output_unread(args, format!("{lines}nonsense\n").as_bytes()), Some(1), "{args:?}");
+    }
+    assert_eq!(stored(&agent, "app.unread").len(), 4000);
+    agent.kill();
+    assert_eq!(agent.output_unread(&["put", "--collector", "app", "--json"], b"a n=1i\n"), Some(75));
+}
+
+/// As many names as fit 32 KiB take more memory than one batch may; its maker need not know.
+#[test]
+fn a_batch_that_takes_too_much_memory_goes_in_parts() {
+    let lab = Lab::new();
+    let mut agent = started(&lab, 1, "");
+    let names: Vec<char> = ('a'..='z').chain('A'..='Z').chain('0'..='9').chain(['_']).collect();
+    let listed = |value: &str| names.iter().map(|name| format!("{name}={value}")).collect::<Vec<_>>().join(",");
+    let lines = format!("m,{} {}\n", listed("b"), listed("1")).repeat(64);
+    let header = "{\"put\":1,\"collector\":\"app\"}\n";
+    let whole = speak(&agent, format!("{header}{lines}").as_bytes());
+    assert_eq!((&whole["error"]["kind"], &whole["stored"]), (&"oversize".into(), &0.into()), "{whole}");
+    let output = agent.output_with(PUT, lines.as_bytes());
+    assert_eq!(code(&output), Some(0), "{}", said(&output));
+    assert!(said(&output).starts_with("64 records stored"), "{}", said(&output));
+    assert_eq!(stored(&agent, "m").len(), 64);
+    agent.down();
+    agent.verify_outbox();
+}
+
 /// Nobody there, or not allowed: the caller is told that nothing is stored, and keeps what it has.
 #[test]
 fn without_an_agent_or_a_socket_nothing_is_said_to_be_stored() {
@@ -232,6 +266,53 @@ fn hostile_clients_disturb_no_collector() {
     assert!(!stored(&agent, "app.good").is_empty() && stored(&agent, "app.cut").is_empty());
     agent.down();
     agent.verify_outbox();
+}
+
+/// A connection that says nothing has its place for a moment; one that only looks is no batch.
+#[test]
+fn who_connects_and_says_nothing_holds_no_place() {
+    let lab = Lab::new();
+    let mut agent = started(&lab, 1, "");
+    let mut idle: Vec<UnixStream> = (0..32).map(|_| connect(&agent)).collect();
+    for stream in &mut idle {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        let answer: Value = serde_json::from_str(&answer).expect("a document");
+        assert_eq!(answer["error"]["kind"], "busy", "{answer}");
+        assert!(answer["error"]["message"].as_str().is_some_and(|m| m.contains("nothing came")), "{answer}");
+    }
+    // One that the system keeps from going on for a second after it has connected is told so.
+    let told = (0..20).filter(|_| {
+        let mut stream = connect(&agent);
+        stream.shutdown(Shutdown::Write).expect("it is open");
+        stream.read(&mut [0; 1]).expect("it is closed") > 0
+    });
+    let told = told.count() as u64;
+    assert!(told < 10, "{told} answers to nothing");
+    assert_eq!(code(&agent.output_with(PUT, b"app.good n=1i\n")), Some(0));
+    let put = agent.status()["put"].clone();
+    assert_eq!((put["batches"].as_u64(), put["failed"]["busy"].as_u64()), (Some(33 + told), Some(32 + told)), "{put}");
+    agent.down();
+}
+
+/// A folder that comes late, as one of a file system that is mounted after the start. When the file is removed: the tests
+/// beside the code.
+#[test]
+fn the_socket_is_made_when_it_can_be() {
+    let lab = Lab::new();
+    let late = lab.path("late");
+    let mut agent = started(&lab, 1, &format!("socket = {:?}\n", late.join("put.sock")));
+    let problems = |agent: &Agent| agent.status()["status"]["problems"].to_string();
+    let told = problems(&agent);
+    assert!(told.contains("no application can put records") && told.contains("it is tried again"), "{told}");
+    std::fs::create_dir(&late).expect("a folder");
+    wait_until("the socket to be there", PATIENCE, || {
+        pass_time(Duration::from_millis(100));
+        code(&agent.output_with(PUT, b"app.late n=1i\n")) == Some(0)
+    });
+    wait_until("the problem to be over", PATIENCE, || !problems(&agent).contains("no application"));
+    agent.down();
+    assert!(!late.join("put.sock").exists());
 }
 
 /// More than the rate: nothing is lost, and the sender waits.

@@ -4,14 +4,15 @@
 //! not read in time is dropped, and beyond a few at once they wait in the kernel's queue.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::mpsc;
 
-use super::peers::Peers;
-use crate::platform::local::{self, Listener, Stream};
+use super::peers::{Peer, Peers};
+use super::socket::Place;
+use crate::platform::local;
 
 /// File name of the socket within the outbox directory.
 pub const SOCKET: &str = "agent.sock";
@@ -24,61 +25,55 @@ const MAX_ANSWER: u64 = 4 << 20;
 
 #[derive(Debug)]
 pub struct StatusSocket {
-    readers: Peers,
-    path: PathBuf,
-}
-
-/// A peer that waits for its answer, and its place among the readers.
-#[derive(Debug)]
-pub struct Reader {
-    stream: Stream,
-    _place: OwnedSemaphorePermit,
+    peers: Peers,
+    /// Each has a place: there are never more than fit.
+    waiting: mpsc::Receiver<Peer>,
 }
 
 impl StatusSocket {
-    /// Binds the socket, in place of one that a dead agent left. One that a living agent answers on is left alone:
-    /// without the outbox's lock (its directory could not be used) nothing else keeps two agents apart.
-    pub fn bind(outbox_dir: &Path) -> io::Result<Self> {
-        let path = outbox_dir.join(SOCKET);
-        if local::is_served(&path) {
-            return Err(io::Error::new(io::ErrorKind::AddrInUse, "another agent answers on it"));
-        }
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let listener = Listener::bind(&path)?;
-        local::permit(&path, None, 0o600)?;
-        Ok(Self { readers: Peers::new(listener, READERS, "status socket"), path })
+    /// Inside a runtime. It takes the place of one that a dead agent left. One that a living agent answers on is left
+    /// alone: without the outbox's lock (its directory could not be used) nothing else keeps two agents apart.
+    pub fn open(outbox_dir: &Path) -> Self {
+        let place = Place { path: outbox_dir.join(SOCKET), gid: None, mode: 0o600, public: false };
+        let (sender, waiting) = mpsc::channel(READERS);
+        let peers = Peers::open(place, READERS, "status socket", move |peer| drop(sender.try_send(peer)));
+        Self { peers, waiting }
+    }
+
+    /// Why there is none, as long as there could be one.
+    pub fn problem(&self) -> Option<String> {
+        let problem = self.peers.problem().filter(|_| local::SUPPORTED);
+        problem.map(|why| format!("'holdover status' cannot ask this agent: {why}"))
+    }
+
+    /// Its directory can be used now.
+    pub fn try_now(&self) {
+        self.peers.try_now();
     }
 
     /// The next peer, once there is a place for it. Cancel-safe.
-    pub async fn accept(&self) -> Reader {
-        let (stream, place) = self.readers.next().await;
-        Reader { stream, _place: place }
-    }
-}
-
-impl Drop for StatusSocket {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.path) {
-            tracing::debug!(%error, path = %self.path.display(), "the status socket was already gone");
+    pub async fn accept(&mut self) -> Peer {
+        match self.waiting.recv().await {
+            Some(peer) => peer,
+            None => std::future::pending().await,
         }
     }
 }
 
 /// Writes the answer in the background, for at most [`PATIENCE`].
-pub fn answer(mut reader: Reader, document: String) {
+pub fn answer(peer: Peer, document: String) {
+    let Peer { mut stream, place } = peer;
     tokio::spawn(async move {
         let write = async {
-            reader.stream.write_all(document.as_bytes()).await?;
-            reader.stream.shutdown().await
+            stream.write_all(document.as_bytes()).await?;
+            stream.shutdown().await
         };
         match tokio::time::timeout(PATIENCE, write).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%error, "a status reader went away"),
             Err(_) => tracing::debug!("a status reader did not read within 2 s"),
         }
+        drop(place);
     });
 }
 
@@ -112,11 +107,11 @@ mod tests {
     #[test]
     fn only_the_owner_may_connect() {
         let dir = tempfile::tempdir().unwrap();
-        let _guard = runtime();
-        let _entered = _guard.enter();
-        let _socket = StatusSocket::bind(dir.path()).unwrap();
+        let runtime = runtime();
+        let _entered = runtime.enter();
+        let socket = StatusSocket::open(dir.path());
         let mode = std::fs::metadata(dir.path().join(SOCKET)).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!((mode & 0o777, socket.problem()), (0o600, None));
     }
 
     #[test]
@@ -125,19 +120,20 @@ mod tests {
         let runtime = runtime();
         let _entered = runtime.enter();
         drop(std::os::unix::net::UnixListener::bind(dir.path().join(SOCKET)).unwrap());
-        let _living = StatusSocket::bind(dir.path()).unwrap();
-        assert_eq!(StatusSocket::bind(dir.path()).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let living = StatusSocket::open(dir.path());
+        assert_eq!(living.problem(), None);
+        let problem = StatusSocket::open(dir.path()).problem().unwrap();
+        assert!(problem.contains("another agent answers on it; it is tried again"), "{problem}");
     }
 
     #[test]
     fn readers_that_do_not_read_are_few_and_hold_nobody_up_for_ever() {
         let dir = tempfile::tempdir().unwrap();
         let runtime = runtime();
-        let _entered = runtime.enter();
-        let socket = StatusSocket::bind(dir.path()).unwrap();
-        let connect = || std::os::unix::net::UnixStream::connect(dir.path().join(SOCKET)).unwrap();
-        let _peers: Vec<_> = (0..=READERS).map(|_| connect()).collect();
         runtime.block_on(async {
+            let mut socket = StatusSocket::open(dir.path());
+            let connect = || std::os::unix::net::UnixStream::connect(dir.path().join(SOCKET)).unwrap();
+            let _peers: Vec<_> = (0..=READERS).map(|_| connect()).collect();
             let mut places = Vec::new();
             for _ in 0..READERS {
                 places.push(socket.accept().await);

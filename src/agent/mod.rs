@@ -14,6 +14,7 @@ mod reload;
 mod report;
 mod setup;
 mod shedding;
+mod socket;
 mod witness;
 
 use std::path::PathBuf;
@@ -58,7 +59,7 @@ pub struct Agent {
     delivery: Delivery,
     outbox: Handle,
     events: mpsc::Receiver<Event>,
-    socket: Option<StatusSocket>,
+    socket: StatusSocket,
     door: Option<put::Door>,
     service: ServiceManager,
     alarm: Alarm,
@@ -108,6 +109,7 @@ impl Agent {
             self.mind_limits(now);
             self.reload.look(now);
             self.report.silent_configuration(self.reload.overdue(now));
+            self.report.sockets(self.socket.problem(), self.door.as_ref().and_then(put::Door::problem));
             self.deliver(now).await;
             if self.run_commanded(now) {
                 continue;
@@ -251,7 +253,7 @@ impl Agent {
                 }
                 Woken::Again
             }
-            peer = accept(self.socket.as_ref()) => {
+            peer = self.socket.accept() => {
                 let put = self.door.as_ref().map(put::Door::tally);
                 ipc::answer(peer, self.report.document(&self.delivery, &self.collecting, put, clock::now()));
                 Woken::Again
@@ -269,7 +271,7 @@ impl Agent {
         let now = clock::now();
         let reading = match reading {
             Ok(reading) => reading,
-            Err(error) => return self.report.refused_configuration(&format!("it was not read: {error}")),
+            Err(error) => return self.report.unread_configuration(&error.to_string()),
         };
         self.reload.watch(&reading, now);
         match reading {
@@ -337,11 +339,9 @@ impl Agent {
     /// The outbox directory could not be used at the start, and now can: what is kept in it beside the outbox.
     fn opened(&mut self) {
         self.report.host_id(setup::keep_host_id(self.report.outbox_dir(), &self.identity.host));
-        if self.socket.is_none() {
-            self.socket = setup::status_socket(self.report.outbox_dir());
-        }
-        if self.door.is_none() {
-            self.door = setup::door(&self.config, &mut self.report);
+        self.socket.try_now();
+        if let Some(door) = &self.door {
+            door.try_now();
         }
     }
 
@@ -416,13 +416,6 @@ impl Agent {
 
 fn edit(words: Vec<(String, bool)>) -> Option<Edit> {
     (!words.is_empty()).then_some(Edit { note: Events::NOTE, words })
-}
-
-async fn accept(socket: Option<&StatusSocket>) -> ipc::Reader {
-    match socket {
-        Some(socket) => socket.accept().await,
-        None => std::future::pending().await,
-    }
 }
 
 async fn next_put(door: Option<&mut put::Door>) -> put::Request {

@@ -39,7 +39,7 @@ struct Document<'a> {
     config: &'a ConfigView,
     limits: &'a shedding::View,
     collectors: Vec<CollectorView<'a>>,
-    /// Null without a socket for applications.
+    /// Null where applications may not put anything.
     put: Option<Tally>,
 }
 
@@ -188,6 +188,15 @@ impl Report {
         self.config.refused = Some(line);
     }
 
+    /// It could not even be read, for want of a thread or by a fault of ours. Tried again and again: said once.
+    pub fn unread_configuration(&mut self, why: &str) {
+        let line = format!("it could not be read and is tried again, the former one stays in force: {why}");
+        if self.problems.get("configuration") != Some(&line) {
+            tracing::error!("the configuration: {line}");
+        }
+        self.problem("configuration", Some(line));
+    }
+
     /// Why a change of the configuration is not noticed.
     pub fn silent_configuration(&mut self, problem: Option<String>) {
         const PART: &str = "configuration files";
@@ -224,12 +233,18 @@ impl Report {
         self.recorded += records as u64;
     }
 
-    /// What keeps the socket for applications from being there.
-    pub fn door(&mut self, problem: Option<String>) {
-        if let Some(line) = &problem {
-            tracing::error!("{line}");
+    /// What keeps the sockets, for the status and for applications, from being there; the agent works without them.
+    pub fn sockets(&mut self, status: Option<String>, put: Option<String>) {
+        for (part, problem) in [("status socket", status), ("put", put)] {
+            if self.problems.get(part) == problem.as_ref() {
+                continue;
+            }
+            match &problem {
+                Some(line) => tracing::warn!("{line}"),
+                None => tracing::info!("{part}: the socket is there now"),
+            }
+            self.problem(part, problem);
         }
-        self.problem("put", problem);
     }
 
     /// A run that memory cannot hold beside those that wait for their commit.

@@ -136,8 +136,8 @@ pub fn start(loaded: Loaded, load: Load, root: HostRoot, rng_seed: u64) -> Resul
         delivery: Delivery::new(uplink, broker(config, &host, found.last_wall_ms)),
         outbox,
         events,
-        socket: status_socket(&config.outbox.dir),
-        door: door(config, &mut report),
+        socket: StatusSocket::open(&config.outbox.dir),
+        door: config.put.enabled.then(|| Door::open(&config.put)),
         service: ServiceManager::new(now.mono),
         alarm: Alarm::new(),
         report,
@@ -151,25 +151,6 @@ pub fn start(loaded: Loaded, load: Load, root: HostRoot, rng_seed: u64) -> Resul
         unstored: 0,
         flushed: 0,
     })
-}
-
-/// Without it the agent works all the same.
-pub(super) fn status_socket(outbox_dir: &Path) -> Option<StatusSocket> {
-    StatusSocket::bind(outbox_dir)
-        .inspect_err(|error| tracing::warn!(%error, "no status socket: 'holdover status' cannot ask this agent"))
-        .ok()
-}
-
-/// The socket for applications, if there is to be one. Without it the agent works all the same, and says so.
-pub(super) fn door(config: &Config, report: &mut Report) -> Option<Door> {
-    if !config.put.enabled {
-        return None;
-    }
-    let opened = Door::open(&config.put);
-    report.door(opened.as_ref().err().map(|error| {
-        format!("no application can put records: the socket {} was not made: {error}", config.put.socket.display())
-    }));
-    opened.ok()
 }
 
 fn announce(config: &Config, identity: &Identity, found: &outbox::Opened, uplink: &Uplink) {

@@ -103,8 +103,15 @@ impl Shedding {
     /// The limits that nothing is compared with, if any.
     pub fn unwatched(&self) -> Option<String> {
         let limits = self.ladder.limits();
-        let blind = limits.memory > 0 && self.ladder.memory().is_none();
-        blind.then(|| "agent.max_memory is not watched: /proc/self/status does not tell the memory used".to_owned())
+        let memory = limits.memory > 0 && !self.ladder.knows(Resource::Memory);
+        let cpu = limits.cpu > 0 && !self.ladder.knows(Resource::Cpu);
+        let keys = match (memory, cpu) {
+            (false, false) => return None,
+            (true, false) => "agent.max_memory is",
+            (false, true) => "agent.max_cpu is",
+            (true, true) => "agent.max_memory and agent.max_cpu are",
+        };
+        Some(format!("{keys} not watched: this system does not tell what the agent uses; 0 asks for no limit"))
     }
 
     /// What is done at this stage, in words.
@@ -172,5 +179,5 @@ fn ladder_limits(limits: &config::Limits) -> Limits {
 }
 
 fn sample(root: &HostRoot, now: Now) -> Sample {
-    Sample { at: now.mono, memory: collect::own_memory(root), cpu: Some(clock::cpu_time()) }
+    Sample { at: now.mono, memory: collect::own_memory(root), cpu: clock::cpu_time() }
 }

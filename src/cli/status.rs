@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn what_applications_put_is_told_as_far_as_there_is_something() {
-        let failed = json!({"invalid": 0, "busy": 0, "unwritable": 0, "unknown": 0});
+        let failed = json!({"invalid": 0, "oversize": 0, "busy": 0, "unwritable": 0, "unknown": 0});
         let mut put = json!({"batches": 2, "stored": 300, "refused": 0, "failed": failed, "last_error": null});
         assert_eq!(applications(&put), "300 records stored, in 2 batches");
         put["refused"] = 3.into();

@@ -13,10 +13,8 @@ use crate::wire::LossReason;
 pub(super) const FORMAT: u32 = 1;
 pub(super) const STATE: &str = "state-v1.redb";
 pub(super) const HOST_ID: &str = "host-id";
-/// The agent's: known here only so that they are not called foreign.
-pub(super) const SOCKET: &str = "agent.sock";
-/// The socket for applications and its name while it is made, likewise.
-pub(super) const PUT: [&str; 2] = ["put.sock", "put.new"];
+/// The agent's sockets and their names while they are made: known here only so that they are not called foreign.
+pub(super) const SOCKETS: [&str; 4] = ["agent.sock", "agent.new", "put.sock", "put.new"];
 pub(super) const LOCK: &str = "agent.lock";
 pub(super) const QUARANTINE: &str = "quarantine";
 pub(super) const TEMP: &str = "new.tmp";

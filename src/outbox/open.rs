@@ -260,7 +260,7 @@ impl<'a> Opening<'a> {
 fn is_ours(name: &str) -> bool {
     let aside = Path::new(names::STATE).with_extension("corrupt");
     // The agent's sockets live here too.
-    [names::STATE, names::HOST_ID, names::SOCKET, names::LOCK, names::QUARANTINE, "host-id.tmp"].contains(&name)
-        || names::PUT.contains(&name)
+    [names::STATE, names::HOST_ID, names::LOCK, names::QUARANTINE, "host-id.tmp"].contains(&name)
+        || names::SOCKETS.contains(&name)
         || aside == Path::new(name)
 }

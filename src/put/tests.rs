@@ -29,6 +29,16 @@ fn what_is_quoted_of_a_batch_steers_no_terminal() {
     }
 }
 
+/// The answer counts what is stored; a line of which nothing would be is told.
+#[test]
+fn a_line_that_grows_too_large_when_it_is_made_harmless_is_refused() {
+    let tags: String = (0..10).map(|n| format!(",t{n}={}", "\u{1}".repeat(1000))).collect();
+    let batch = read_all(APP, &format!("a n=1\nb{tags} n=1\nc n=1\n")).unwrap();
+    let refused: Vec<_> = batch.refused.iter().map(|refused| (refused.line, &*refused.reason)).collect();
+    assert_eq!(batch.points.len(), 2);
+    assert!(matches!(refused[..], [(2, why)] if why.contains("split it")), "{refused:?}");
+}
+
 #[test]
 fn a_record_without_a_time_is_of_now() {
     let now = crate::clock::now();
@@ -67,11 +77,14 @@ fn what_is_no_batch_is_refused_whole_and_says_why() {
 fn tags_for_all_records_leave_room_for_fewer_lines() {
     let body = "a n=1\n".repeat(MAX_LINES);
     let tagged = APP.replace("\"a\"", &format!("{:?}", "a".repeat(1000)));
-    assert!(read_all(&tagged, &body).is_err() && read_all(&tagged, "a n=1\n").is_ok());
+    assert_eq!(read_all(&tagged, &body).unwrap_err().kind, Kind::Oversize);
+    assert!(read_all(&tagged, "a n=1\n").is_ok());
     let bare = r#"{"put":1,"collector":"app"}"#;
     assert_eq!(read_all(bare, &body).unwrap().points.len(), MAX_LINES);
-    assert!(read_all(bare, &format!("{body}a n=1\n")).is_err());
-    assert!(read_all(bare, &"x".repeat(MAX_BATCH + 1)).unwrap_err().message.contains("32768 bytes"));
+    for body in [format!("{body}a n=1\n"), "x".repeat(MAX_BATCH + 1)] {
+        let trouble = read_all(bare, &body).unwrap_err();
+        assert!(trouble.kind == Kind::Oversize && trouble.message.contains("32768 bytes"), "{trouble:?}");
+    }
 }
 
 /// What the schemas are checked with is what is spoken.

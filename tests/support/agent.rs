@@ -172,6 +172,18 @@ impl Agent {
         self.command(args).output().expect("holdover starts")
     }
 
+    /// The same with `input` on its standard input, and nobody who reads what it says.
+    pub fn output_unread(&self, args: &[&str], input: &[u8]) -> Option<i32> {
+        use std::io::Write as _;
+        let mut command = self.command(args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("holdover starts");
+        drop(child.stdout.take());
+        // It may end before it has read everything.
+        child.stdin.take().expect("piped").write_all(input).unwrap_or(());
+        child.wait().expect("it ends").code()
+    }
+
     /// The same with `input` on its standard input.
     pub fn output_with(&self, args: &[&str], input: &[u8]) -> Output {
         use std::io::Write as _;

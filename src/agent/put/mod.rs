@@ -6,7 +6,6 @@
 //! its commit; what does not fit is refused, and its maker still has it. Nothing of it can become a loss on the way in.
 
 mod pace;
-mod socket;
 mod tally;
 
 use std::io;
@@ -15,9 +14,9 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
 
-use super::peers::Peers;
+use super::peers::{Peer, Peers};
+use super::socket::Place;
 use crate::clock;
 use crate::config;
 use crate::outbox::writer::{Reply, Returned, Stored};
@@ -25,11 +24,12 @@ use crate::platform::local::Stream;
 use crate::put::{self, Answer, Batch, Kind, Trouble};
 use crate::record::Point;
 use pace::Pace;
-use socket::Socket;
 pub use tally::Tally;
 
 /// Batches read, waited for or answered at once.
 const CONNECTIONS: usize = 8;
+/// Who has connected begins within that: a place is not for who has nothing to say.
+const BEGIN: Duration = Duration::from_secs(1);
 /// A batch comes whole within that, and its answer is taken within that.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// A commit takes that long at most, as far as its maker is concerned.
@@ -44,13 +44,12 @@ pub struct Request {
     pub reply: Reply,
 }
 
-/// Open as long as it lives.
+/// Open as long as it lives, if it can be.
 #[derive(Debug)]
 pub struct Door {
+    peers: Peers,
     requests: mpsc::Receiver<Request>,
-    listening: JoinHandle<()>,
     shared: Arc<Shared>,
-    _socket: Socket,
 }
 
 /// What all connections share.
@@ -63,13 +62,24 @@ struct Shared {
 
 impl Door {
     /// Inside a runtime.
-    pub fn open(config: &config::Put) -> io::Result<Self> {
-        let (socket, listener) = Socket::bind(config)?;
+    pub fn open(config: &config::Put) -> Self {
+        let place = Place { path: config.socket.clone(), gid: config.gid, mode: config.mode, public: true };
         let (sender, requests) = mpsc::channel(CONNECTIONS);
         let (pace, tally) = (Mutex::new(Pace::new(config.records_per_s)), Mutex::default());
         let shared = Arc::new(Shared { requests: sender, pace, tally });
-        let listening = tokio::spawn(listen(Peers::new(listener, CONNECTIONS, "socket of put"), Arc::clone(&shared)));
-        Ok(Self { requests, listening, shared, _socket: socket })
+        let served = Arc::clone(&shared);
+        let greet = move |peer| drop(tokio::spawn(serve(peer, Arc::clone(&served))));
+        Self { peers: Peers::open(place, CONNECTIONS, "socket of put", greet), requests, shared }
+    }
+
+    /// Why nobody can put anything, as long as that is so.
+    pub fn problem(&self) -> Option<String> {
+        self.peers.problem().map(|why| format!("no application can put records: {why}"))
+    }
+
+    /// Its directory can be used now.
+    pub fn try_now(&self) {
+        self.peers.try_now();
     }
 
     pub fn tally(&self) -> Tally {
@@ -85,34 +95,18 @@ impl Door {
     }
 }
 
-impl Drop for Door {
-    fn drop(&mut self) {
-        self.listening.abort();
-    }
-}
-
-async fn listen(peers: Peers, shared: Arc<Shared>) {
-    loop {
-        let (stream, place) = peers.next().await;
-        let shared = Arc::clone(&shared);
-        tokio::spawn(async move {
-            serve(stream, &shared).await;
-            drop(place);
-        });
-    }
-}
-
 /// One batch and its answer.
-async fn serve(mut stream: Stream, shared: &Shared) {
-    let answer = match tokio::time::timeout(PATIENCE, receive(&mut stream)).await {
-        Err(_) => {
-            failed(Trouble::new(Kind::Busy, "the batch did not come whole, up to the end of the stream, within 5 s"))
-        }
-        Ok(Err(error)) => return tracing::debug!(%error, "a connection of put broke"),
-        Ok(Ok(bytes)) => match put::read(&bytes, &clock::now()) {
-            Ok(batch) => store(batch, shared).await,
+async fn serve(peer: Peer, shared: Arc<Shared>) {
+    let Peer { mut stream, place } = peer;
+    let answer = match receive(&mut stream).await {
+        // It has asked for nothing: so somebody looks whether the agent is there.
+        Ok(bytes) if bytes.is_empty() => return,
+        Ok(bytes) => match put::read(&bytes, &clock::now()) {
+            Ok(batch) => store(batch, &shared).await,
             Err(trouble) => failed(trouble),
         },
+        Err(Broken::Late(trouble)) => failed(trouble),
+        Err(Broken::Off(error)) => return tracing::debug!(%error, "a connection of put broke"),
     };
     shared.tally.lock().unwrap_or_else(PoisonError::into_inner).count(&answer);
     let mut document = serde_json::to_vec(&answer).expect("an answer is plain data");
@@ -126,13 +120,31 @@ async fn serve(mut stream: Stream, shared: &Shared) {
         Ok(Err(error)) => tracing::debug!(%error, "who put records went away before the answer"),
         Err(_) => tracing::debug!("who put records did not read the answer within 5 s"),
     }
+    drop(place);
 }
 
-/// The bytes of a batch; one too many when it is too large.
-async fn receive(stream: &mut Stream) -> io::Result<Vec<u8>> {
-    let (mut bytes, max) = (Vec::new(), put::MAX_HEADER + 1 + put::MAX_BATCH + 1);
-    stream.take(max as u64).read_to_end(&mut bytes).await?;
+/// Why a batch did not come.
+enum Broken {
+    /// Its maker is told.
+    Late(Trouble),
+    Off(io::Error),
+}
+
+/// The bytes of a batch; one too many when it is too large, none when its maker went away without any.
+async fn receive(stream: &mut Stream) -> Result<Vec<u8>, Broken> {
+    let max = put::MAX_HEADER + 1 + put::MAX_BATCH + 1;
+    let (mut bytes, mut limited) = (Vec::with_capacity(4 << 10), stream.take(max as u64));
+    within(BEGIN, limited.read_buf(&mut bytes), "nothing came within 1 s of connecting").await?;
+    let late = "the batch did not come whole, up to the end of the stream, within 5 s";
+    within(PATIENCE, limited.read_to_end(&mut bytes), late).await?;
     Ok(bytes)
+}
+
+async fn within(time: Duration, read: impl Future<Output = io::Result<usize>>, late: &str) -> Result<usize, Broken> {
+    match tokio::time::timeout(time, read).await {
+        Ok(read) => read.map_err(Broken::Off),
+        Err(_) => Err(Broken::Late(Trouble::new(Kind::Busy, late))),
+    }
 }
 
 async fn store(batch: Batch, shared: &Shared) -> Answer {
@@ -177,7 +189,8 @@ impl From<Returned> for Trouble {
         let kind = match returned {
             Returned::Busy => Kind::Busy,
             Returned::Unwritable(_) | Returned::Full => Kind::Unwritable,
-            Returned::Oversize | Returned::Refused(_) => Kind::Invalid,
+            Returned::Oversize => Kind::Oversize,
+            Returned::Refused(_) => Kind::Invalid,
         };
         Self::new(kind, returned.to_string())
     }

@@ -21,6 +21,7 @@ pub struct Tally {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 struct Failed {
     invalid: u64,
+    oversize: u64,
     busy: u64,
     unwritable: u64,
     unknown: u64,
@@ -37,6 +38,7 @@ impl Tally {
         let Some(trouble) = &answer.error else { return };
         *match trouble.kind {
             Kind::Invalid => &mut self.failed.invalid,
+            Kind::Oversize => &mut self.failed.oversize,
             Kind::Busy => &mut self.failed.busy,
             Kind::Unwritable => &mut self.failed.unwritable,
             Kind::Unknown => &mut self.failed.unknown,
@@ -56,11 +58,11 @@ mod tests {
         let line = |line| Refused { line, reason: "no field".to_owned() };
         tally.count(&Answer { stored: 3, refused: vec![line(1), line(5)], ..Answer::default() });
         assert_eq!(tally.last_error.as_deref(), Some("no field"));
-        for kind in [Kind::Invalid, Kind::Busy, Kind::Busy, Kind::Unwritable, Kind::Unknown] {
+        for kind in [Kind::Invalid, Kind::Oversize, Kind::Busy, Kind::Busy, Kind::Unwritable, Kind::Unknown] {
             tally.count(&Answer { error: Some(Trouble::new(kind, format!("{kind:?}"))), ..Answer::default() });
         }
-        let failed = Failed { invalid: 1, busy: 2, unwritable: 1, unknown: 1 };
+        let failed = Failed { invalid: 1, oversize: 1, busy: 2, unwritable: 1, unknown: 1 };
         let last_error = Some("Unknown".to_owned());
-        assert_eq!(tally, Tally { batches: 6, stored: 3, refused: 2, failed, last_error });
+        assert_eq!(tally, Tally { batches: 7, stored: 3, refused: 2, failed, last_error });
     }
 }

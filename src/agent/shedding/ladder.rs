@@ -105,6 +105,14 @@ impl Ladder {
         self.cpu
     }
 
+    /// Whether the system tells the use of it.
+    pub fn knows(&self, resource: Resource) -> bool {
+        match resource {
+            Resource::Memory => self.begin.memory.is_some(),
+            Resource::Cpu => self.begin.cpu.is_some(),
+        }
+    }
+
     /// The last window was within the limits.
     pub fn is_within(&self) -> bool {
         self.share(Resource::Memory) <= 1.0 && self.share(Resource::Cpu) <= 1.0

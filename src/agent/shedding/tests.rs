@@ -205,7 +205,25 @@ fn the_figures_of_this_process_are_read() {
     assert_eq!(shedding.measures(), "one of 8 due runs is made, slow off");
     let missing = HostRoot::recorded("/nonexistent", std::sync::Arc::new(|_| Err(std::io::ErrorKind::NotFound.into())));
     let blind = Shedding::new(&limits, &missing, now);
-    assert!(blind.unwatched().is_some_and(|line| line.contains("agent.max_memory")));
+    assert!(blind.unwatched().is_some_and(|line| line.starts_with("agent.max_memory is not watched")));
+}
+
+/// As on Windows, which is asked for neither.
+#[test]
+fn a_limit_that_is_not_watched_is_told_and_no_figure_is_made_up() {
+    let told = |max_memory, max_cpu| {
+        let limits = config::Limits { max_memory, max_cpu, window: WINDOW, shed: Vec::new() };
+        let mut shedding =
+            Shedding { ladder: Ladder::new(ladder_limits(&limits), Sample::default()), named: Vec::new() };
+        for windows in 1..9 {
+            shedding.ladder.look(Sample { at: WINDOW * windows, ..Sample::default() });
+        }
+        assert_eq!((shedding.view().cpu, shedding.view().memory, shedding.stage()), (None, None, 0));
+        shedding.unwatched()
+    };
+    assert!(told(1, 1).is_some_and(|line| line.starts_with("agent.max_memory and agent.max_cpu are not watched")));
+    assert!(told(0, 1).is_some_and(|line| line.starts_with("agent.max_cpu is not watched")));
+    assert_eq!(told(0, 0), None);
 }
 
 #[test]

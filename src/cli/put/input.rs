@@ -19,6 +19,17 @@ pub struct Batch {
     pub too_long: Vec<u64>,
 }
 
+impl Batch {
+    /// Two of about as many lines each, of one that has several.
+    pub fn halves(mut self) -> (Self, Self) {
+        let count = self.lines.len() / 2;
+        let ends = self.bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
+        let end = ends.take(count).last().unwrap_or(0);
+        let rest = Self { bytes: self.bytes.split_off(end), lines: self.lines.split_off(count), too_long: Vec::new() };
+        (self, rest)
+    }
+}
+
 pub struct Input<R> {
     reader: BufReader<R>,
     max_lines: usize,
@@ -122,6 +133,16 @@ mod tests {
             sent += batch.lines.len();
         }
         assert_eq!(sent, lines.iter().filter(|line| line.starts_with('m')).count());
+    }
+
+    #[test]
+    fn the_halves_of_a_batch_are_its_lines_in_their_order() {
+        let all = batches(b"a n=1\n\nb n=2\nc n=3\n", 100).remove(0);
+        let (first, rest) = all.clone().halves();
+        assert_eq!((&*first.bytes, &*first.lines), (&b"a n=1\n"[..], &[1][..]));
+        assert_eq!((&*rest.bytes, &*rest.lines), (&b"b n=2\nc n=3\n"[..], &[3, 4][..]));
+        let (first, last) = rest.halves();
+        assert_eq!([first.bytes, last.bytes].concat(), b"b n=2\nc n=3\n");
     }
 
     #[test]

@@ -43,31 +43,78 @@ pub fn run(args: &PutArgs) -> Result<Exit, Failure> {
     let mut first_line = serde_json::to_vec(&header).expect("a header is plain data");
     first_line.push(b'\n');
     let mut input = Input::new(io::stdin().lock(), header.max_lines());
-    let mut account = Account::default();
-    let mut out = output::stdout();
+    let mut sending = Sending { socket, first_line, patience: args.patience, account: Account::default() };
+    let mut answers = Answers { json: args.json, out: output::stdout(), failed: None };
     loop {
-        let batch = input.next().map_err(|error| unread(&error, &account))?;
+        let batch = input.next().map_err(|error| unread(&error, &sending.account))?;
         let Some(batch) = batch else { break };
-        account.take(&batch, Answer { refused: Vec::new(), ..Answer::default() });
-        if batch.lines.is_empty() {
-            continue;
+        sending.account.take(&batch, Answer { refused: Vec::new(), ..Answer::default() });
+        sending.send(batch, &mut answers)?;
+    }
+    answers.finish(&sending.account)
+}
+
+/// Where lines go, and what became of them.
+struct Sending {
+    socket: PathBuf,
+    first_line: Vec<u8>,
+    patience: Duration,
+    account: Account,
+}
+
+impl Sending {
+    /// A batch that is too large in the agent's memory goes in parts.
+    fn send(&mut self, batch: Batch, answers: &mut Answers) -> Result<(), Failure> {
+        let mut left = vec![batch];
+        while let Some(batch) = left.pop().filter(|batch| !batch.lines.is_empty()) {
+            let answer = deliver(&self.socket, &self.first_line, &batch, self.patience);
+            let trouble = answer.error.clone();
+            if trouble.as_ref().is_some_and(|trouble| trouble.kind == Kind::Oversize) && batch.lines.len() > 1 {
+                let (first, rest) = batch.halves();
+                left.extend([rest, first]);
+                continue;
+            }
+            answers.tell(&answer);
+            self.account.take(&Batch { too_long: Vec::new(), ..batch.clone() }, answer);
+            if let Some(trouble) = trouble {
+                return Err(stopped(&self.socket, &trouble, &batch, &self.account));
+            }
         }
-        let answer = deliver(&socket, &first_line, &batch, args.patience);
-        let trouble = answer.error.clone();
-        if args.json {
-            writeln!(out, "{}", serde_json::to_string(&answer).expect("an answer is plain data"))?;
-            out.flush()?;
-        }
-        account.take(&Batch { too_long: Vec::new(), ..batch.clone() }, answer);
-        if let Some(trouble) = trouble {
-            return Err(stopped(&socket, &trouble, &batch, &account));
+        Ok(())
+    }
+}
+
+/// Standard output. Whoever reads it may go away: what is stored and what is not is the exit code's to say.
+struct Answers {
+    json: bool,
+    out: io::BufWriter<io::StdoutLock<'static>>,
+    failed: Option<io::Error>,
+}
+
+impl Answers {
+    fn tell(&mut self, answer: &Answer) {
+        if self.json {
+            self.line(&serde_json::to_string(answer).expect("an answer is plain data"));
         }
     }
-    if !args.json {
-        writeln!(out, "{}", account.told())?;
+
+    fn line(&mut self, line: &str) {
+        if self.failed.is_none() {
+            self.failed = writeln!(self.out, "{line}").and_then(|()| self.out.flush()).err();
+        }
     }
-    out.flush()?;
-    Ok(if account.refused > 0 { Exit::Failed } else { Exit::Ok })
+
+    fn finish(mut self, account: &Account) -> Result<Exit, Failure> {
+        if !self.json {
+            self.line(&account.told());
+        }
+        match self.failed {
+            Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(Failure::failed(format!("cannot write the output: {error}; {}", account.told())))
+            }
+            _ => Ok(if account.refused > 0 { Exit::Failed } else { Exit::Ok }),
+        }
+    }
 }
 
 fn socket(args: &PutArgs) -> Result<PathBuf, Failure> {
@@ -168,7 +215,10 @@ impl Account {
 }
 
 fn stopped(socket: &Path, trouble: &Trouble, batch: &Batch, account: &Account) -> Failure {
-    let exit = if trouble.kind == Kind::Invalid { Exit::Failed } else { Exit::Temporary };
+    let exit = match trouble.kind {
+        Kind::Invalid | Kind::Oversize => Exit::Failed,
+        Kind::Busy | Kind::Unwritable | Kind::Unknown => Exit::Temporary,
+    };
     let from = batch.lines.first().copied().unwrap_or(0);
     let state = match trouble.kind {
         Kind::Unknown => "it is not known whether lines from there on are stored",

@@ -4,7 +4,6 @@
 //! dropped, and beyond a few at once they wait in the kernel's queue.
 
 use std::io::{self, BufReader, Read, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +16,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::aside;
 use crate::hub::accounts::Question;
+use crate::platform::local;
 
 /// File name of the socket within the hub's directory.
 pub const SOCKET: &str = "hub.sock";
@@ -65,7 +65,7 @@ pub(super) fn bind(dir: &Path) -> io::Result<Bound> {
         _ => {}
     }
     let listener = StdListener::bind(&path)?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    local::permit(&path, None, 0o600)?;
     listener.set_nonblocking(true)?;
     Ok(Bound { path, listener })
 }

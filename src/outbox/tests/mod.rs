@@ -85,7 +85,7 @@ fn what_was_appended_is_loaded_after_a_reopen() {
 #[test]
 fn the_sockets_that_a_killed_agent_left_are_no_problem() {
     let dir = tempfile::tempdir().unwrap();
-    for name in ["agent.sock", crate::put::SOCKET, "put.new"] {
+    for name in ["agent.sock", "agent.new", crate::put::SOCKET, "put.new"] {
         std::fs::write(dir.path().join(name), "").unwrap();
     }
     assert_eq!(open(dir.path(), 0).1.problems, [""; 0]);

@@ -9,9 +9,9 @@ pub fn steady() -> (Duration, Duration) {
     (read(ClockId::Monotonic), read(ClockId::Boottime))
 }
 
-/// CPU time of this process, without that of its children.
-pub fn cpu_time() -> Duration {
-    read(ClockId::ProcessCPUTime)
+/// CPU time of this process, without that of its children; where the system tells.
+pub fn cpu_time() -> Option<Duration> {
+    Some(read(ClockId::ProcessCPUTime))
 }
 
 fn read(id: ClockId) -> Duration {

@@ -5,4 +5,5 @@ pub mod clocks;
 mod dial;
 pub mod files;
 pub mod local;
+mod permit;
 pub mod service;

@@ -13,9 +13,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::unsupported;
 
+/// Whether there can be one at all.
+pub const SUPPORTED: bool = false;
+
 fn no_sockets() -> io::Error {
     unsupported("the agent has no local socket there, for status and put")
 }
+
+#[derive(Debug)]
+pub enum Bound {}
 
 #[derive(Debug)]
 pub enum Listener {}
@@ -26,11 +32,15 @@ pub enum Stream {}
 #[derive(Debug)]
 pub enum Connection {}
 
-impl Listener {
-    pub fn bind(_: impl AsRef<Path>) -> io::Result<Self> {
-        Err(no_sockets())
-    }
+pub fn bind(_: &Path) -> io::Result<Bound> {
+    Err(no_sockets())
+}
 
+pub fn listen(bound: Bound) -> io::Result<Listener> {
+    match bound {}
+}
+
+impl Listener {
     #[expect(clippy::unused_async, reason = "as tokio's")]
     pub async fn accept(&self) -> io::Result<(Stream, ())> {
         match *self {}

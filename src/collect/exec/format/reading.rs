@@ -172,10 +172,11 @@ pub(super) fn admit(point: &mut Point) -> Result<(), String> {
         if value.len() > MAX_TAG {
             return Err(format!("tag `{name}` is longer than {MAX_TAG} bytes"));
         }
-        size += name.len() + value.len() + OVERHEAD;
         if value.chars().any(char::is_control) {
             *value = Cow::Owned(value.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect());
         }
+        // As it is stored: what takes the place of a character may be longer.
+        size += name.len() + value.len() + OVERHEAD;
     }
     for (name, value) in &mut point.fields {
         key("field", name, MAX_KEY)?;

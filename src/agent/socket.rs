@@ -1,50 +1,80 @@
-//! The socket's file: who may open it, and what it may take the place of.
+//! The file of a local socket: who may open it, and what it may take the place of.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::collect::exec::distrusted;
-use crate::config;
-use crate::platform::local::{self, Listener};
+use crate::platform::local::{self, Bound};
 
-/// Removed when dropped.
+/// Where a socket is to be, and whose it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub path: PathBuf,
+    pub gid: Option<u32>,
+    pub mode: u32,
+    /// Of use to other users: as root, not where one of them could put something else in its place.
+    pub public: bool,
+}
+
+/// Its file is removed when it is dropped.
 #[derive(Debug)]
-pub struct Socket {
+pub struct Socket(SocketFile);
+
+#[derive(Clone, Debug)]
+pub struct SocketFile {
     path: PathBuf,
     /// Device and inode: another one may have its name by now.
-    file: (u64, u64),
+    id: (u64, u64),
 }
 
 impl Socket {
-    /// It gets its name when its owner, group and mode are right: nobody opens it before.
-    pub fn bind(config: &config::Put) -> io::Result<(Self, Listener)> {
-        let path = config.socket.clone();
-        refuse_unsafe(&path)?;
+    /// It gets its name when its owner, group and mode are right: nobody opens it before. Blocks; on any thread.
+    pub fn bind(place: &Place) -> io::Result<(Self, Bound)> {
+        let path = place.path.clone();
+        if place.public {
+            refuse_unsafe(&path)?;
+        }
         if local::is_served(&path) {
             return Err(io::Error::new(io::ErrorKind::AddrInUse, "another agent answers on it"));
         }
         give_way(&path)?;
         let fresh = path.with_extension("new");
         give_way(&fresh)?;
-        let listener = Listener::bind(&fresh)?;
-        let named = local::permit(&fresh, config.gid, config.mode).and_then(|()| std::fs::rename(&fresh, &path));
+        let bound = local::bind(&fresh)?;
+        let named = local::permit(&fresh, place.gid, place.mode).and_then(|()| std::fs::rename(&fresh, &path));
         match named.and_then(|()| local::identity(&path)) {
-            Ok(file) => Ok((Self { path, file }, listener)),
+            Ok(id) => Ok((Self(SocketFile { path, id }), bound)),
             Err(error) => {
-                give_way(&fresh)?;
+                // What is left in the way is told by the next attempt.
+                drop(give_way(&fresh));
                 Err(error)
             }
+        }
+    }
+
+    pub fn file(&self) -> SocketFile {
+        self.0.clone()
+    }
+}
+
+impl SocketFile {
+    /// Whether it is no longer there, or another's; not as long as that cannot be seen. Blocks; on any thread.
+    pub fn is_gone(&self) -> bool {
+        match local::identity(&self.path) {
+            Ok(id) => id != self.id,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
         }
     }
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        if local::identity(&self.path).is_ok_and(|file| file != self.file) {
+        let SocketFile { path, id } = &self.0;
+        if local::identity(path).ok() != Some(*id) {
             return;
         }
-        if let Err(error) = std::fs::remove_file(&self.path) {
-            tracing::debug!(%error, path = %self.path.display(), "the socket of put was already gone");
+        if let Err(error) = std::fs::remove_file(path) {
+            tracing::debug!(%error, path = %path.display(), "a socket was not removed");
         }
     }
 }
@@ -74,36 +104,32 @@ mod tests {
 
     use super::*;
 
-    fn config(path: &Path, mode: u32, gid: Option<u32>) -> config::Put {
-        config::Put { enabled: true, socket: path.to_owned(), gid, mode, records_per_s: 10 }
+    fn place(path: &Path, mode: u32, gid: Option<u32>) -> Place {
+        Place { path: path.to_owned(), gid, mode, public: true }
     }
 
     #[test]
     fn it_has_its_mode_replaces_a_dead_one_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let _entered = runtime.enter();
         let path = dir.path().join("put.sock");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let own = rustix::process::getgid().as_raw();
-        let living = Socket::bind(&config(&path, 0o660, Some(own))).unwrap();
+        let living = Socket::bind(&place(&path, 0o660, Some(own))).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
-        let second = Socket::bind(&config(&path, 0o600, None)).unwrap_err();
+        let second = Socket::bind(&place(&path, 0o600, None)).unwrap_err();
         assert_eq!(second.kind(), io::ErrorKind::AddrInUse);
         drop(living);
         assert!(!path.exists());
         std::fs::write(&path, "precious").unwrap();
-        assert!(Socket::bind(&config(&path, 0o600, None)).unwrap_err().to_string().contains("left alone"));
+        assert!(Socket::bind(&place(&path, 0o600, None)).unwrap_err().to_string().contains("left alone"));
         assert_eq!(std::fs::read(&path).unwrap(), b"precious");
     }
 
     #[test]
     fn what_has_taken_its_name_meanwhile_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let _entered = runtime.enter();
         let path = dir.path().join("put.sock");
-        let socket = Socket::bind(&config(&path, 0o600, None)).unwrap();
+        let socket = Socket::bind(&place(&path, 0o600, None)).unwrap();
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "another's").unwrap();
         drop(socket);
@@ -113,10 +139,8 @@ mod tests {
     #[test]
     fn root_makes_none_where_others_may_write() {
         let dir = tempfile::tempdir().unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let _entered = runtime.enter();
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
-        let bound = Socket::bind(&config(&dir.path().join("put.sock"), 0o600, None));
+        let bound = Socket::bind(&place(&dir.path().join("put.sock"), 0o600, None));
         if local::is_root() {
             let error = bound.unwrap_err().to_string();
             assert!(error.contains("folder of others") && error.contains("chmod go-w"), "{error}");
