@@ -68,8 +68,8 @@ proof() {
 }
 
 cargo test --quiet --features schema,demo --no-run
-cargo test --quiet --profile campaign --features schema,demo --test integration --no-run
-lib=--lib
+cargo test --quiet --profile campaign --features schema,demo --lib --test integration --no-run
+lib='--profile campaign --lib'
 whole='--test integration'
 fast='--profile campaign --test integration'
 
