@@ -34,9 +34,6 @@ impl Socket {
         if place.public {
             refuse_unsafe(&path)?;
         }
-        if local::is_served(&path) {
-            return Err(io::Error::new(io::ErrorKind::AddrInUse, "another agent answers on it"));
-        }
         give_way(&path)?;
         let fresh = path.with_extension("new");
         give_way(&fresh)?;
@@ -88,13 +85,28 @@ fn refuse_unsafe(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes a socket that a dead agent left; anything else is left alone.
+/// Removes a socket that a dead agent left. Anything else is left alone, and so is one of which it cannot be seen whether
+/// somebody living has it open.
 fn give_way(path: &Path) -> io::Result<()> {
     match std::fs::symlink_metadata(path) {
-        Ok(found) if local::is_socket(&found) => std::fs::remove_file(path),
-        Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is something else, which is left alone")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
+        Ok(found) if local::is_socket(&found) => {}
+        Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is something else, which is left alone")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    match local::is_served(path) {
+        Ok(true) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another agent answers on it")),
+        Ok(false) => match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        },
+        Err(error) => {
+            let why = format!(
+                "there is a socket, and whether an agent answers on it cannot be seen: {error}; it is left alone, remove it \
+                 if none does"
+            );
+            Err(io::Error::new(error.kind(), why))
+        }
     }
 }
 
@@ -123,6 +135,23 @@ mod tests {
         std::fs::write(&path, "precious").unwrap();
         assert!(Socket::bind(&place(&path, 0o600, None)).unwrap_err().to_string().contains("left alone"));
         assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+    }
+
+    /// A socket that no stream can connect to, and one that only root may open: who has them open is not known.
+    #[test]
+    fn one_that_may_be_a_living_ones_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, closed) = (dir.path().join("put.sock"), dir.path().join("closed.sock"));
+        let _unknown = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+        let _living = std::os::unix::net::UnixListener::bind(&closed).unwrap();
+        std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0)).unwrap();
+        for path in [path, closed] {
+            let before = local::identity(&path).unwrap();
+            let error = Socket::bind(&place(&path, 0o600, None)).unwrap_err();
+            let why = if error.kind() == io::ErrorKind::AddrInUse { "answers on it" } else { "cannot be seen" };
+            assert!(error.to_string().contains(why), "{error}");
+            assert_eq!(local::identity(&path).unwrap(), before);
+        }
     }
 
     #[test]
