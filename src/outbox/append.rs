@@ -36,6 +36,16 @@ impl Outbox {
     /// Draws seqs for every point of `runs` and stores them in one durable commit. On an error the runs are still the
     /// caller's; what was attempted may be found at the next open until another append succeeds. An empty slice commits what is owed (see [`Outbox::owe`]).
     pub fn append(&mut self, runs: &[Run], now: Now) -> Result<Appended, AppendError> {
+        self.append_keeping(runs, |_| false, now)
+    }
+
+    /// The same where the makers of some runs, by their place, keep them until they are stored: refused, these are no loss.
+    pub fn append_keeping(
+        &mut self,
+        runs: &[Run],
+        is_kept: impl Fn(usize) -> bool,
+        now: Now,
+    ) -> Result<Appended, AppendError> {
         self.writable(now)?;
         let plan = self.plan(runs, now);
         let records = if plan.runs.is_empty() { 0 } else { plan.batch.bytes() };
@@ -45,7 +55,7 @@ impl Outbox {
             self.writable(now)?;
             room = self.make_room(records);
         }
-        let refused = if room || runs.is_empty() { 0 } else { self.owe_points(runs, LossReason::Quota) };
+        let refused = if room { 0 } else { self.refuse(runs, is_kept) };
         if refused > 0 || plan.next == self.next_seq() {
             let next_seq = self.next_seq();
             return Ok(Appended { next_seq, losses: self.take_losses(), refused, ..Appended::default() });
@@ -75,12 +85,13 @@ impl Outbox {
         }
     }
 
-    fn owe_points(&mut self, runs: &[Run], reason: LossReason) -> u64 {
-        let points = runs.iter().flat_map(|run| &run.points);
+    /// Returns how many points there are; those that nobody keeps are owed.
+    fn refuse(&mut self, runs: &[Run], is_kept: impl Fn(usize) -> bool) -> u64 {
+        let lost = runs.iter().enumerate().filter(|(at, _)| !is_kept(*at)).flat_map(|(_, run)| &run.points);
         let (count, times) =
-            points.fold((0, Times::default()), |(n, times), point| (n + 1, times.join(Times::of(point.ts))));
-        self.owe(count, reason, times);
-        count
+            lost.fold((0, Times::default()), |(n, times), point| (n + 1, times.join(Times::of(point.ts))));
+        self.owe(count, LossReason::Quota, times);
+        runs.iter().map(|run| run.points.len() as u64).sum()
     }
 
     pub(super) fn take_losses(&mut self) -> Vec<crate::wire::Loss> {
