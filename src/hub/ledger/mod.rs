@@ -25,6 +25,7 @@ pub use self::clocks::Times;
 use self::guard::{Guarded, guarded};
 pub use self::host::{HostRow, Told};
 pub use self::view::View;
+use crate::platform::files::lock_dir;
 
 /// File name within the hub's directory.
 pub const LEDGER: &str = "ledger.redb";
@@ -374,7 +375,21 @@ fn builder() -> Builder {
     builder
 }
 
+/// One at a time begins in a directory: two would take each other's file away, and one of them write to a file without a
+/// name. From then on the lock is the ledger's own.
 fn create(dir: &Path) -> Result<Database, LedgerError> {
+    let path = dir.join(LEDGER);
+    let _lock = match lock_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(LedgerError::InUse(path)),
+        // Where there are no such locks the ledger's own keeps nobody away either.
+        lock => lock.ok(),
+    };
+    let exists = path.try_exists().map_err(|source| LedgerError::Io { path: path.clone(), source })?;
+    if exists { open_file(&path) } else { begin(dir) }
+}
+
+/// Complete or not at all. Whoever calls is alone in `dir`.
+fn begin(dir: &Path) -> Result<Database, LedgerError> {
     let (temp, path) = (dir.join(TEMP), dir.join(LEDGER));
     let io = |source| LedgerError::Io { path: path.clone(), source };
     match std::fs::remove_file(&temp) {
