@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use crate::collect::exec::distrusted;
 use crate::platform::local::{self, Bound};
 
+/// Under which it may be made before it gets its own.
+const NAMES: usize = 10;
+
 /// Where a socket is to be, and whose it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -35,14 +38,13 @@ impl Socket {
             refuse_unsafe(&path)?;
         }
         give_way(&path)?;
-        let fresh = path.with_extension("new");
-        give_way(&fresh)?;
-        let bound = local::bind(&fresh)?;
+        let (fresh, bound) = bind_beside(&path)?;
         let named = local::permit(&fresh, place.gid, place.mode).and_then(|()| std::fs::rename(&fresh, &path));
         match named.and_then(|()| local::identity(&path)) {
             Ok(id) => Ok((Self(SocketFile { path, id }), bound)),
             Err(error) => {
-                // What is left in the way is told by the next attempt.
+                // A dead one: the next attempt removes what this does not.
+                drop(bound);
                 drop(give_way(&fresh));
                 Err(error)
             }
@@ -83,6 +85,22 @@ fn refuse_unsafe(path: &Path) -> io::Result<()> {
         Some(why) => Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("not in a folder of others: {why}"))),
         None => Ok(()),
     }
+}
+
+/// Under a name that is free: one of a few, so that what a kill left under them is found again, and removed here.
+fn bind_beside(path: &Path) -> io::Result<(PathBuf, Bound)> {
+    let suffixes = std::iter::once("new".to_owned()).chain((1..NAMES).map(|n| format!("n{n:02}")));
+    let names: Vec<PathBuf> = suffixes.map(|suffix| path.with_extension(suffix)).filter(|name| name != path).collect();
+    // What is not a dead socket stays, and is in nobody's way.
+    names.iter().for_each(|name| drop(give_way(name)));
+    for name in names {
+        match local::bind(&name) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            bound => return bound.map(|bound| (name, bound)),
+        }
+    }
+    let why = format!("all names beside it are taken, from {} on", path.with_extension("new").display());
+    Err(io::Error::new(io::ErrorKind::AddrInUse, why))
 }
 
 /// Removes a socket that a dead agent left. Anything else is left alone, and so is one of which it cannot be seen whether
@@ -152,6 +170,27 @@ mod tests {
             assert!(error.to_string().contains(why), "{error}");
             assert_eq!(local::identity(&path).unwrap(), before);
         }
+    }
+
+    #[test]
+    fn what_a_kill_left_half_made_is_removed_and_a_name_that_is_taken_is_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::write(at("put.new"), "precious").unwrap();
+        let _living = std::os::unix::net::UnixListener::bind(at("put.n01")).unwrap();
+        for dead in ["put.n02", "put.n09"] {
+            drop(std::os::unix::net::UnixListener::bind(at(dead)).unwrap());
+        }
+        let socket = Socket::bind(&place(&at("put.sock"), 0o600, None)).unwrap();
+        let own = Socket::bind(&place(&at("x.new"), 0o600, None)).unwrap();
+        let mut left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["put.n01", "put.new", "put.sock", "x.new"]);
+        assert!(local::dial(&at("put.sock")).is_ok() && local::dial(&at("x.new")).is_ok());
+        drop((socket, own));
+        (0..NAMES).for_each(|n| std::fs::write(at(&format!("put.n{n:02}")), "").unwrap_or(()));
+        let error = Socket::bind(&place(&at("put.sock"), 0o600, None)).unwrap_err();
+        assert!(error.to_string().contains("all names beside it are taken"), "{error}");
     }
 
     #[test]
