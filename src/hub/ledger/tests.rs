@@ -2,7 +2,9 @@ use std::cell::Cell;
 
 use redb::ReadableTable;
 
+use super::file::TEMP;
 use super::*;
+use crate::platform::files::lock_dir;
 
 thread_local! {
     /// Rows read and checked.
