@@ -73,7 +73,8 @@ fn ends(mut command: Command, code: i32) {
     let said = String::from_utf8_lossy(&read.stderr).into_owned();
     assert_eq!(read.status.code(), Some(code), "{command:?}: {said}");
     assert_eq!(unread(&mut command), (Some(code), said), "{command:?}");
-    let full = command.stdout(File::options().write(true).open("/dev/full").expect("Linux")).output().expect("it starts");
+    let full =
+        command.stdout(File::options().write(true).open("/dev/full").expect("Linux")).output().expect("it starts");
     assert_ne!(full.status.code(), Some(0), "{command:?} was not heard");
     assert!(String::from_utf8_lossy(&full.stderr).contains("No space left"), "{command:?}: {full:?}");
 }
@@ -143,9 +144,13 @@ fn a_hub_tells_by_its_exit_code_what_nobody_reads() {
     account.take(10..=12);
     draft.commit("").expect("own directory");
     drop(ledger);
-    for (code, args) in
-        [(0, &["hosts"][..]), (0, &["hosts", "--json"]), (1, &["gaps"]), (1, &["gaps", "--json"]), (0, &["gaps", "other"])]
-    {
+    for (code, args) in [
+        (0, &["hosts"][..]),
+        (0, &["hosts", "--json"]),
+        (1, &["gaps"]),
+        (1, &["gaps", "--json"]),
+        (0, &["gaps", "other"]),
+    ] {
         ends(hub(args), code);
     }
 }

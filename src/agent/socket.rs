@@ -108,7 +108,9 @@ fn bind_beside(path: &Path) -> io::Result<(PathBuf, Bound)> {
 fn give_way(path: &Path) -> io::Result<()> {
     match std::fs::symlink_metadata(path) {
         Ok(found) if local::is_socket(&found) => {}
-        Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is something else, which is left alone")),
+        Ok(_) => {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is something else, which is left alone"));
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     }

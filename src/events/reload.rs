@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use super::Events;
 use super::point::{self, What};
 use super::rule::Rule;
 use super::state::Series;
 use super::told::Key;
-use super::Events;
 use crate::clock::Now;
 use crate::record::{Point, Tags};
 
@@ -26,7 +26,8 @@ impl Events {
         for rule in &before {
             let stays = self.rules.contains(rule);
             if !stays || !collectors.contains(&rule.collector) {
-                events.extend(self.end_alarm(rule, stays, now).into_iter().map(|event| (rule.collector.clone(), event)));
+                events
+                    .extend(self.end_alarm(rule, stays, now).into_iter().map(|event| (rule.collector.clone(), event)));
             }
         }
         for name in names.iter().filter(|name| !collectors.contains(name)) {

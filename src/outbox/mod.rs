@@ -29,6 +29,7 @@ mod names;
 mod next;
 mod open;
 mod overlay;
+mod plan;
 pub mod quarantine;
 mod raw;
 mod redraw;

@@ -173,7 +173,8 @@ mod tests {
                 Ok(piece.len())
             }
         }
-        for (text, sent) in [(&b"a n=1\nb n=23"[..], "a n=1\nb n=23\n"), (b"b n=2", "b n=2\n"), (b"a n=1\n", "a n=1\n")] {
+        for (text, sent) in [(&b"a n=1\nb n=23"[..], "a n=1\nb n=23\n"), (b"b n=2", "b n=2\n"), (b"a n=1\n", "a n=1\n")]
+        {
             for fails in [false, true] {
                 let mut input = Input::new(Ends(text, fails), 100);
                 let (mut bytes, mut failed) = (Vec::new(), false);

@@ -109,7 +109,8 @@ fn of_two_that_begin_at_once_one_has_the_ledger_and_the_other_is_told() {
             ready.wait();
             opened
         };
-        let opened = std::thread::scope(|scope| [(); 3].map(|()| scope.spawn(open)).map(|thread| thread.join().unwrap()));
+        let opened =
+            std::thread::scope(|scope| [(); 3].map(|()| scope.spawn(open)).map(|thread| thread.join().unwrap()));
         let (mut won, lost): (Vec<_>, Vec<_>) = opened.into_iter().partition(Result::is_ok);
         assert!(won.len() == 1 && lost.iter().all(|lost| matches!(lost, Err(LedgerError::InUse(_)))), "round {round}");
         let mut ledger = won.remove(0).unwrap_or_else(|error| panic!("{error}"));

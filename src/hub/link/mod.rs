@@ -18,8 +18,8 @@ use self::options::connect_options;
 pub use self::options::{Keeps, LinkError, LinkOptions};
 use crate::uplink::transport::tls::Loaded;
 use crate::uplink::transport::{
-    AckToken, CloseKind, CloseReason, Connection, Limits, Publish, PublishRefused, RETAIN_NOT_SUPPORTED, Received, Session,
-    SubscribeOutcome, Subscription, TlsFailure, TransportEvent, suback_name,
+    AckToken, CloseKind, CloseReason, Connection, Limits, Publish, PublishRefused, RETAIN_NOT_SUPPORTED, Received,
+    Session, SubscribeOutcome, Subscription, TlsFailure, TransportEvent, suback_name,
 };
 
 /// Whoever is thrown off by another of the same client id is so again within about a back-off.
