@@ -164,7 +164,7 @@ mod tests {
         let (path, closed) = (dir.path().join("put.sock"), dir.path().join("closed.sock"));
         let _unknown = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
         let _living = std::os::unix::net::UnixListener::bind(&closed).unwrap();
-        std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o000)).unwrap();
         for path in [path, closed] {
             let before = local::identity(&path).unwrap();
             let error = Socket::bind(&place(&path, 0o600, None)).unwrap_err();
