@@ -130,7 +130,7 @@ fn a_thread_that_the_system_does_not_give_is_told_and_the_reading_made_up_for() 
         assert!(lost.to_string().contains("gives no thread"), "{lost}");
         // A look that gets none is made up for too.
         let looked = aside::without_threads(async {
-            bench.reload.wanted = false;
+            (bench.reload.wanted, bench.reload.lost) = (false, None);
             bench.seconds += LOOK.as_secs();
             bench.reload.look(bench.now());
             tokio::time::timeout(Duration::from_millis(20), bench.reload.done()).await
