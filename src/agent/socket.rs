@@ -43,9 +43,10 @@ impl Socket {
         match named.and_then(|()| local::identity(&path)) {
             Ok(id) => Ok((Self(SocketFile { path, id }), bound)),
             Err(error) => {
-                // A dead one: the next attempt removes what this does not.
-                drop(bound);
-                drop(give_way(&fresh));
+                // What is left in the way is passed over, and removed by the next attempt.
+                if socket_is_at(&fresh).is_ok_and(|there| there) {
+                    drop(std::fs::remove_file(&fresh));
+                }
                 Err(error)
             }
         }
@@ -106,13 +107,8 @@ fn bind_beside(path: &Path) -> io::Result<(PathBuf, Bound)> {
 /// Removes a socket that a dead agent left. Anything else is left alone, and so is one of which it cannot be seen whether
 /// somebody living has it open.
 fn give_way(path: &Path) -> io::Result<()> {
-    match std::fs::symlink_metadata(path) {
-        Ok(found) if local::is_socket(&found) => {}
-        Ok(_) => {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is something else, which is left alone"));
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
+    if !socket_is_at(path)? {
+        return Ok(());
     }
     match local::is_served(path) {
         Ok(true) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another agent answers on it")),
@@ -127,6 +123,16 @@ fn give_way(path: &Path) -> io::Result<()> {
             );
             Err(io::Error::new(error.kind(), why))
         }
+    }
+}
+
+/// An error where there is something else.
+fn socket_is_at(path: &Path) -> io::Result<bool> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if local::is_socket(&found) => Ok(true),
+        Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is something else, which is left alone")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
