@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::child::Running;
+use crate::support::child::{Running, unread};
 use crate::support::{PATIENCE, read_lossy, wait_for, wait_until};
 
 /// A show in a temporary directory of its own. Fields are dropped in this order.
@@ -124,6 +124,18 @@ fn an_interruption_ends_everything_and_leaves_nothing() {
         show.nothing_is_left();
         assert!(show.err().contains("interrupted"), "{}", show.err());
     }
+}
+
+/// What is not over has proved nothing.
+#[test]
+fn a_show_that_nobody_watches_ends_quietly_and_is_no_success() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_holdover-hub"));
+    command.args(["demo", "--seconds", "60"]).env("TMPDIR", dir.path());
+    let (code, said) = unread(&mut command);
+    assert_eq!((code, said.as_str()), (Some(1), ""));
+    let left: Vec<_> = std::fs::read_dir(dir.path()).expect("own directory").collect();
+    assert!(left.is_empty(), "nothing is left on disk: {left:?}");
 }
 
 #[test]

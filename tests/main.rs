@@ -21,6 +21,7 @@ mod subscriber;
 mod support;
 mod tail;
 mod transport;
+mod unread;
 mod uplink_sim;
 mod vectors;
 mod whole_sim;

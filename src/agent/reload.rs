@@ -78,6 +78,8 @@ pub struct Reload {
     wanted: bool,
     /// Since when the files owe an answer (monotonic).
     waiting: Option<Duration>,
+    /// Why they were not even asked, the last time.
+    lost: Option<Lost>,
 }
 
 impl Reload {
@@ -94,6 +96,7 @@ impl Reload {
             task: None,
             wanted: false,
             waiting: None,
+            lost: None,
         }
     }
 
@@ -118,11 +121,13 @@ impl Reload {
 
     /// Why no change would be noticed now.
     pub fn overdue(&self, now: Now) -> Option<String> {
-        let since = self.waiting.filter(|since| now.mono.saturating_sub(*since) >= PATIENCE);
-        since.map(|_| {
-            let what = "the configuration's files have not answered for 30 s: what is in force goes on, a change of them is \
-                        not noticed; is their disk, or their server, away?";
-            what.to_owned()
+        self.waiting.filter(|since| now.mono.saturating_sub(*since) >= PATIENCE)?;
+        let then = "what is in force goes on, a change of them is not noticed";
+        Some(match &self.lost {
+            None => format!(
+                "the configuration's files have not answered for 30 s: {then}; is their disk, or their server, away?"
+            ),
+            Some(lost) => format!("the configuration's files have not been looked at for 30 s: {then}: {lost}"),
         })
     }
 
@@ -155,6 +160,7 @@ impl Reload {
 
     fn looked(&mut self, seen: Result<u64, Lost>) {
         self.task = None;
+        self.lost = seen.as_ref().err().cloned();
         // One that was lost is made up for by the next.
         let Ok(fingerprint) = seen else { return };
         self.waiting = None;
@@ -170,6 +176,7 @@ impl Reload {
 
     fn has_read(&mut self, reading: &Reading) {
         self.task = None;
+        self.lost = reading.as_ref().err().cloned();
         match reading {
             // Told, and tried again with the next look.
             Err(Lost::NoThread(_)) => self.wanted = true,

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use crate::collect::exec::distrusted;
 use crate::platform::local::{self, Bound};
 
+/// Under which it may be made before it gets its own.
+const NAMES: usize = 10;
+
 /// Where a socket is to be, and whose it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -34,19 +37,16 @@ impl Socket {
         if place.public {
             refuse_unsafe(&path)?;
         }
-        if local::is_served(&path) {
-            return Err(io::Error::new(io::ErrorKind::AddrInUse, "another agent answers on it"));
-        }
         give_way(&path)?;
-        let fresh = path.with_extension("new");
-        give_way(&fresh)?;
-        let bound = local::bind(&fresh)?;
+        let (fresh, bound) = bind_beside(&path)?;
         let named = local::permit(&fresh, place.gid, place.mode).and_then(|()| std::fs::rename(&fresh, &path));
         match named.and_then(|()| local::identity(&path)) {
             Ok(id) => Ok((Self(SocketFile { path, id }), bound)),
             Err(error) => {
-                // What is left in the way is told by the next attempt.
-                drop(give_way(&fresh));
+                // What is left in the way is passed over, and removed by the next attempt.
+                if socket_is_at(&fresh).is_ok_and(|there| there) {
+                    drop(std::fs::remove_file(&fresh));
+                }
                 Err(error)
             }
         }
@@ -88,12 +88,50 @@ fn refuse_unsafe(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes a socket that a dead agent left; anything else is left alone.
+/// Under a name that is free: one of a few, so that what a kill left under them is found again, and removed here.
+fn bind_beside(path: &Path) -> io::Result<(PathBuf, Bound)> {
+    let suffixes = std::iter::once("new".to_owned()).chain((1..NAMES).map(|n| format!("n{n:02}")));
+    let names: Vec<PathBuf> = suffixes.map(|suffix| path.with_extension(suffix)).filter(|name| name != path).collect();
+    // What is not a dead socket stays, and is in nobody's way.
+    names.iter().for_each(|name| drop(give_way(name)));
+    for name in names {
+        match local::bind(&name) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            bound => return bound.map(|bound| (name, bound)),
+        }
+    }
+    let why = format!("all names beside it are taken, from {} on", path.with_extension("new").display());
+    Err(io::Error::new(io::ErrorKind::AddrInUse, why))
+}
+
+/// Removes a socket that a dead agent left. Anything else is left alone, and so is one of which it cannot be seen whether
+/// somebody living has it open.
 fn give_way(path: &Path) -> io::Result<()> {
+    if !socket_is_at(path)? {
+        return Ok(());
+    }
+    match local::is_served(path) {
+        Ok(true) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another agent answers on it")),
+        Ok(false) => match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        },
+        Err(error) => {
+            let why = format!(
+                "there is a socket, and whether an agent answers on it cannot be seen: {error}; it is left alone, remove it \
+                 if none does"
+            );
+            Err(io::Error::new(error.kind(), why))
+        }
+    }
+}
+
+/// An error where there is something else.
+fn socket_is_at(path: &Path) -> io::Result<bool> {
     match std::fs::symlink_metadata(path) {
-        Ok(found) if local::is_socket(&found) => std::fs::remove_file(path),
+        Ok(found) if local::is_socket(&found) => Ok(true),
         Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is something else, which is left alone")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
 }
@@ -123,6 +161,44 @@ mod tests {
         std::fs::write(&path, "precious").unwrap();
         assert!(Socket::bind(&place(&path, 0o600, None)).unwrap_err().to_string().contains("left alone"));
         assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+    }
+
+    /// A socket that no stream can connect to, and one that only root may open: who has them open is not known.
+    #[test]
+    fn one_that_may_be_a_living_ones_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, closed) = (dir.path().join("put.sock"), dir.path().join("closed.sock"));
+        let _unknown = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+        let _living = std::os::unix::net::UnixListener::bind(&closed).unwrap();
+        std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o000)).unwrap();
+        for path in [path, closed] {
+            let before = local::identity(&path).unwrap();
+            let error = Socket::bind(&place(&path, 0o600, None)).unwrap_err();
+            let why = if error.kind() == io::ErrorKind::AddrInUse { "answers on it" } else { "cannot be seen" };
+            assert!(error.to_string().contains(why), "{error}");
+            assert_eq!(local::identity(&path).unwrap(), before);
+        }
+    }
+
+    #[test]
+    fn what_a_kill_left_half_made_is_removed_and_a_name_that_is_taken_is_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::write(at("put.new"), "precious").unwrap();
+        let _living = std::os::unix::net::UnixListener::bind(at("put.n01")).unwrap();
+        for dead in ["put.n02", "put.n09"] {
+            drop(std::os::unix::net::UnixListener::bind(at(dead)).unwrap());
+        }
+        let socket = Socket::bind(&place(&at("put.sock"), 0o600, None)).unwrap();
+        let own = Socket::bind(&place(&at("x.new"), 0o600, None)).unwrap();
+        let mut left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["put.n01", "put.new", "put.sock", "x.new"]);
+        assert!(local::dial(&at("put.sock")).is_ok() && local::dial(&at("x.new")).is_ok());
+        drop((socket, own));
+        (0..NAMES).for_each(|n| std::fs::write(at(&format!("put.n{n:02}")), "").unwrap_or(()));
+        let error = Socket::bind(&place(&at("put.sock"), 0o600, None)).unwrap_err();
+        assert!(error.to_string().contains("all names beside it are taken"), "{error}");
     }
 
     #[test]

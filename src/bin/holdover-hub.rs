@@ -60,13 +60,16 @@ fn run_ingest(args: &IngestArgs) -> ExitCode {
 }
 
 fn told(said: Result<Said, AccountsError>) -> ExitCode {
-    match said {
-        // A reader that has gone wants no more.
-        Ok(Said { text, code }) => {
-            io::stdout().write_all(text.as_bytes()).ok();
-            ExitCode::from(code)
-        }
-        Err(error) => fail(&error.to_string(), error.exit_code()),
+    let Said { text, code } = match said {
+        Ok(said) => said,
+        Err(error) => return fail(&error.to_string(), error.exit_code()),
+    };
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => ExitCode::from(code),
+        // A reader that has gone wants no more, and changes nothing.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::from(code),
+        Err(error) => fail(&format!("cannot write to standard output: {error}"), EXIT_FAILED),
     }
 }
 
@@ -184,7 +187,8 @@ mod demo {
         runtime.shutdown_background();
         Ok(match verdict? {
             Verdict::Good => EXIT_OK,
-            Verdict::Bad => EXIT_FAILED,
+            // Of a show that was not over nothing good can be said.
+            Verdict::Bad | Verdict::Unread => EXIT_FAILED,
             Verdict::Interrupted => {
                 say("holdover-hub: interrupted; everything is stopped\n");
                 EXIT_INTERRUPTED

@@ -1,5 +1,6 @@
 //! Exit codes, decided in one place (sysexits where one fits).
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use super::output;
@@ -40,11 +41,8 @@ impl Failure {
 }
 
 impl From<std::io::Error> for Failure {
-    /// Output that cannot be written: the reader has gone away.
+    /// Output that cannot be written; that nobody reads it is no error, see [`output::Output`].
     fn from(error: std::io::Error) -> Self {
-        if error.kind() == std::io::ErrorKind::BrokenPipe {
-            return Self::new(Exit::Ok, "");
-        }
         Self::failed(format!("cannot write the output: {error}"))
     }
 }
@@ -53,20 +51,20 @@ pub fn finish(done: Result<Exit, Failure>) -> ExitCode {
     let exit = match done {
         Ok(exit) => exit,
         Err(failure) => {
-            if !failure.message.is_empty() {
-                output::complain(&failure.message);
-            }
+            output::complain(&failure.message);
             failure.exit
         }
     };
     ExitCode::from(exit as u8)
 }
 
-/// Clap's own text (help and version are not errors), with our exit codes.
+/// Clap's own text (help and version are not errors), with our exit codes. Whether anybody reads it changes nothing.
 pub fn usage(error: &clap::Error) -> ExitCode {
-    let code = if error.use_stderr() { Exit::Usage } else { Exit::Ok };
-    if error.print().is_err() {
-        return ExitCode::from(Exit::Failed as u8);
+    if error.use_stderr() {
+        error.print().unwrap_or(());
+        return ExitCode::from(Exit::Usage as u8);
     }
-    ExitCode::from(code as u8)
+    let mut out = output::stdout();
+    let written = write!(out, "{}", error.render()).and_then(|()| out.flush());
+    finish(written.map(|()| Exit::Ok).map_err(Failure::from))
 }

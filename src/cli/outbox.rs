@@ -5,6 +5,7 @@ use std::io::Write;
 
 use super::args::{ForgetHubArgs, OutboxArgs, OutboxCommand, OutboxView};
 use super::exit::{Exit, Failure};
+use super::output::Stdout;
 use super::{load, output, quarantine};
 use crate::agent::{self, ChangeError};
 use crate::clock;
@@ -182,9 +183,10 @@ fn verify(args: &OutboxView, out: &mut impl Write) -> Result<Exit, Failure> {
     Ok(if good { Exit::Ok } else { Exit::Failed })
 }
 
-fn export(args: &OutboxView, out: &mut impl Write) -> Result<Exit, Failure> {
+/// Ends when nobody reads any more, however much there is.
+fn export(args: &OutboxView, out: &mut Stdout) -> Result<Exit, Failure> {
     let checked = load::config(&args.config)?;
-    let problems = inspect::export(&FileDisk, &checked.config.outbox.dir, out)?;
+    let problems = inspect::export(&FileDisk, &checked.config.outbox.dir, &mut out.while_read())?;
     notes(&problems);
     Ok(if problems.is_empty() { Exit::Ok } else { Exit::Failed })
 }

@@ -2,9 +2,68 @@
 
 use std::io::{self, IsTerminal, Write};
 
-/// Standard output, line-buffered by the caller's choice; errors are returned, so that `| head` ends quietly.
-pub fn stdout() -> io::BufWriter<io::StdoutLock<'static>> {
-    io::BufWriter::new(io::stdout().lock())
+/// Standard output, until whoever reads it goes away (`| head`): what comes after that goes nowhere, and is no error. So a
+/// command ends quietly, with the exit code of its work.
+#[derive(Debug)]
+pub struct Output<W> {
+    to: W,
+    gone: bool,
+}
+
+pub type Stdout = Output<io::BufWriter<io::StdoutLock<'static>>>;
+
+pub fn stdout() -> Stdout {
+    Output::new(io::BufWriter::new(io::stdout().lock()))
+}
+
+impl<W> Output<W> {
+    fn new(to: W) -> Self {
+        Self { to, gone: false }
+    }
+
+    /// For work that is done for the reader's sake alone: that nobody reads is an error there, which ends it.
+    pub fn while_read(&mut self) -> WhileRead<'_, W> {
+        WhileRead(self)
+    }
+
+    /// `instead` where nobody reads.
+    fn unless_gone<T>(&mut self, instead: T, write: impl FnOnce(&mut W) -> io::Result<T>) -> io::Result<T> {
+        if self.gone {
+            return Ok(instead);
+        }
+        match write(&mut self.to) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.gone = true;
+                Ok(instead)
+            }
+            written => written,
+        }
+    }
+}
+
+impl<W: Write> Write for Output<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.unless_gone(bytes.len(), |to| to.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.unless_gone((), Write::flush)
+    }
+}
+
+/// See [`Output::while_read`].
+#[derive(Debug)]
+pub struct WhileRead<'a, W>(&'a mut Output<W>);
+
+impl<W: Write> Write for WhileRead<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.0.write(bytes)?;
+        if self.0.gone { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(written) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// One complaint on stderr. Nothing can be done when stderr itself is gone.
@@ -77,6 +136,36 @@ mod tests {
         assert_eq!(bytes(268_435_456), "256.0 MiB");
         assert_eq!(duration(0), "0 s");
         assert_eq!(duration(93_784), "1 d 2 h");
+    }
+
+    /// A pipe that takes so many bytes and is then closed, or a disk that is full then.
+    struct Ends(usize, io::ErrorKind);
+
+    impl Write for Ends {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let taken = bytes.len().min(self.0);
+            self.0 -= taken;
+            if taken > 0 { Ok(taken) } else { Err(self.1.into()) }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            if self.0 > 0 { Ok(()) } else { Err(self.1.into()) }
+        }
+    }
+
+    #[test]
+    fn a_reader_that_has_gone_is_no_error_and_a_full_disk_is_one() {
+        for room in 0..20 {
+            let mut out = Output::new(Ends(room, io::ErrorKind::BrokenPipe));
+            for _ in 0..5 {
+                writeln!(out, "abc").and_then(|()| out.flush()).unwrap();
+            }
+            assert!(out.gone);
+            assert_eq!(out.while_read().write(b"a").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+            let mut full = Output::new(Ends(room, io::ErrorKind::StorageFull));
+            let written = (0..6).try_for_each(|_| writeln!(full, "abc").and_then(|()| full.flush()));
+            assert_eq!((written.unwrap_err().kind(), full.gone), (io::ErrorKind::StorageFull, false));
+        }
     }
 
     #[test]

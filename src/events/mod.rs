@@ -4,7 +4,9 @@
 //! is always what was last told with what the run shows. So a change that may not be told now, because there were too
 //! many, is told with a later run if it still holds. Pure: time and points come in; bounded: see the constants.
 
+mod ended;
 mod point;
+mod reload;
 mod rule;
 mod state;
 mod throttle;
@@ -20,6 +22,7 @@ use std::time::Duration;
 use crate::clock::Now;
 use crate::record::{ErrorKind, Fields, Point, RunError, Tags};
 use crate::wire::EVENT_NAME;
+use ended::Ended;
 use point::What;
 pub use rule::{Bound, Rule};
 use state::{Series, State};
@@ -45,6 +48,8 @@ pub struct Events {
     told: Told,
     /// Told as bad and not met since, by an earlier process mostly; and how many whole runs did not measure it.
     kept: BTreeMap<Key, u32>,
+    /// Of what a reload has taken away.
+    ended: Ended,
     /// Noted, and of an alarm or a collector that is no more.
     stale: Vec<Change>,
     /// The agent was last told to be beyond its own limits.
@@ -86,6 +91,7 @@ impl Events {
             names: collectors,
             told: Told::default(),
             kept: BTreeMap::new(),
+            ended: Ended::default(),
             stale: Vec::new(),
             degraded: false,
             crowded: false,
@@ -95,14 +101,20 @@ impl Events {
     /// What an earlier process has told. It may come late: what has been met since is told to be over if it is.
     pub fn remember(&mut self, note: Option<&str>) {
         for key in note.unwrap_or_default().split(' ').filter_map(Key::parse) {
-            let alarm = self.rules.iter().any(|rule| Key::alarm(&rule.name) == key.owner);
-            if key == Key::AGENT || alarm || self.names.iter().any(|name| Key::collector(name) == key) {
+            if key == Key::AGENT || self.is_configured(key) {
                 self.told.know(key);
                 self.put_back(vec![(key, self.told.stands(key))]);
             } else {
                 self.stale.push((key, false));
             }
         }
+    }
+
+    /// Whether runs to come can show how it is: those of the collector, or of that which the alarm looks at.
+    fn is_configured(&self, key: Key) -> bool {
+        let runs = |rule: &Rule| self.names.contains(&rule.collector);
+        let alarm = self.rules.iter().any(|rule| Key::alarm(&rule.name) == key.owner && runs(rule));
+        alarm || self.names.iter().any(|name| Key::collector(name) == key)
     }
 
     /// Words that are to go from the note without an event: nobody is left to be told of.
@@ -119,7 +131,8 @@ impl Events {
     /// The oldest run with events is stored; or never will be: a later run tells what it told, if it still holds.
     pub fn settled(&mut self, stored: bool) {
         if stored {
-            return self.told.stored();
+            let changes = self.told.stored();
+            return changes.into_iter().for_each(|(key, _)| self.forget_end(key));
         }
         let truth = self.told.refused();
         self.put_back(truth);
@@ -131,18 +144,29 @@ impl Events {
         self.put_back(truth);
     }
 
+    /// Unless it is still on its way, or owed.
+    fn forget_end(&mut self, key: Key) {
+        if self.told.coming(key).is_none() && !self.told.stands(key) {
+            self.ended.forget(key);
+        }
+    }
+
     fn put_back(&mut self, truth: Vec<Change>) {
         for (key, told) in truth {
+            let configured = self.is_configured(key);
             let health = self.collectors.values_mut().find(|health| health.key == key).map(|health| &mut health.state);
             let series = self.series.values_mut().find(|series| series.key == key).map(|series| &mut series.state);
             if key == Key::AGENT {
                 self.degraded = told;
             } else if let Some(state) = health.or(series) {
                 state.told = told;
+            } else if told && !configured && self.ended.owe(key) {
+                // No run will show that it is over: it is told again as it was.
             } else if told {
                 self.kept.insert(key, 0);
             } else {
                 self.kept.remove(&key);
+                self.forget_end(key);
             }
         }
     }
@@ -162,7 +186,17 @@ impl Events {
                 self.watch(&rule, points, now, &mut events);
             }
         }
+        self.tell_owed_ends(now, &mut events);
         events
+    }
+
+    /// With whatever run comes.
+    fn tell_owed_ends(&mut self, now: &Now, events: &mut Vec<Point>) {
+        while let Some(key) = self.ended.owed().filter(|_| self.all.admits(now.mono)) {
+            self.all.spend(now.mono);
+            self.told.change(key, false);
+            events.extend(self.ended.tell(key, now));
+        }
     }
 
     /// The event of a step. How many there are is bounded where they are decided.
@@ -175,43 +209,6 @@ impl Events {
     /// What was last told of it is not what holds: by an earlier process, or the event could not be stored.
     pub fn owes_a_step(&self, stage: u8) -> bool {
         self.degraded != (stage > 0)
-    }
-
-    /// Other alarms and collectors from now on. What is unchanged goes on; what was told as bad and is no more is told to be
-    /// over. Returns the events with their collectors.
-    pub fn replace(&mut self, rules: Vec<Rule>, collectors: &[Arc<str>], now: &Now) -> Vec<(Arc<str>, Point)> {
-        let mut events = Vec::new();
-        let before = std::mem::replace(&mut self.rules, rules);
-        for rule in &before {
-            if self.rules.contains(rule) {
-                continue;
-            }
-            for series in self.take_series(rule) {
-                self.told.change(series.key, false);
-                let message = format!("{}: the alarm is no longer configured as it was", rule.name);
-                events.push((rule.collector.clone(), point::ended(rule, &series, message, now)));
-            }
-        }
-        let names = std::mem::replace(&mut self.names, collectors.to_vec());
-        for name in names.iter().filter(|name| !collectors.contains(name)) {
-            let key = Key::collector(name);
-            let kept = self.kept.remove(&key).is_some();
-            if self.collectors.remove(name).map_or(kept, |health| health.state.told) {
-                self.told.change(key, false);
-                let message = format!("{name}: the collector is no longer configured");
-                events.push((name.clone(), point::collector(name, What::Recovered, None, message, now)));
-            }
-        }
-        events
-    }
-
-    /// Forgets all series of an alarm; returns those that are told as raised.
-    fn take_series(&mut self, rule: &Rule) -> Vec<Series> {
-        let of_rule = |(name, _): &(Arc<str>, String), _: &mut Series| *name == rule.name;
-        let owner = Key::alarm(&rule.name);
-        let met = self.series.extract_if(.., of_rule).map(|(_, series)| series).filter(|series| series.state.told);
-        let kept = self.kept.extract_if(.., |key, _| key.owner == owner);
-        met.chain(kept.map(|(key, _)| Series::new(true, key, Tags::new()))).collect()
     }
 
     /// ok -> err, and err -> ok.

@@ -3,6 +3,8 @@
 use super::*;
 use crate::record::Value;
 
+mod reload;
+
 fn at(seconds: u64) -> Now {
     let mono = Duration::from_secs(1_000 + seconds);
     Now { mono, boot: mono, wall_ms: 1_700_000_000_000 + seconds as i64 * 1000 }

@@ -77,15 +77,17 @@ impl Told {
         changes
     }
 
-    /// The oldest of the runs that were handed over is stored.
-    pub fn stored(&mut self) {
-        for (key, told) in self.pending.pop_front().unwrap_or_default() {
-            if told {
-                self.stored.insert(key);
+    /// The oldest of the runs that were handed over is stored. Returns what it has told.
+    pub fn stored(&mut self) -> Vec<Change> {
+        let changes = self.pending.pop_front().unwrap_or_default();
+        for (key, told) in &changes {
+            if *told {
+                self.stored.insert(*key);
             } else {
-                self.stored.remove(&key);
+                self.stored.remove(key);
             }
         }
+        changes
     }
 
     /// The oldest of them never will be. Returns what has been told of its subjects all the same.
@@ -106,7 +108,20 @@ impl Told {
 
     /// Whether it is told as bad once everything is stored that is on its way.
     pub fn stands(&self, key: Key) -> bool {
-        let coming = self.pending.iter().flatten().chain(&self.fresh);
-        coming.rev().find(|(of, _)| *of == key).map_or_else(|| self.stored.contains(&key), |(_, told)| *told)
+        self.coming(key).unwrap_or_else(|| self.stored.contains(&key))
+    }
+
+    /// What is on its way of it, in the end.
+    pub fn coming(&self, key: Key) -> Option<bool> {
+        self.on_the_way().rev().find(|(of, _)| *of == key).map(|(_, told)| *told)
+    }
+
+    /// Of which something is on its way.
+    pub fn coming_of(&self, owner: u32) -> BTreeSet<Key> {
+        self.on_the_way().map(|(key, _)| *key).filter(|key| key.owner == owner).collect()
+    }
+
+    fn on_the_way(&self) -> impl DoubleEndedIterator<Item = &Change> {
+        self.pending.iter().flatten().chain(&self.fresh)
     }
 }

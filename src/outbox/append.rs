@@ -9,13 +9,14 @@ use std::time::Duration;
 use super::epoch::{Epoch, SegmentFile};
 use super::fault::Fault;
 use super::names::SegmentName;
+use super::plan::{self, Plan};
 use super::segment::{Active, Batch, Item, Meta, Query, Sealed};
 use super::store::{Outbox, Owed, Writing};
-use super::value::{self, Burn, Times};
+use super::value::{self, Times};
 use super::{AppendError, Appended, names};
 use crate::clock::Now;
-use crate::record::{ClockContext, NO_MONO, Point, Record, Run};
-use crate::wire::{Chunk, LossReason, encode_record};
+use crate::record::Run;
+use crate::wire::LossReason;
 
 /// Between attempts to write again.
 const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -23,19 +24,20 @@ const RETRY_MAX: Duration = Duration::from_secs(60);
 /// Blocks that a new segment takes before its first record, with room to spare.
 pub(super) const NEW_SEGMENT: u64 = 64 * 1024;
 
-/// Everything one append will store, with its seqs drawn but not yet used.
-#[derive(Default)]
-struct Plan {
-    batch: Batch,
-    runs: Vec<(Arc<str>, Vec<Chunk>)>,
-    burns: Vec<Burn>,
-    next: u64,
-}
-
 impl Outbox {
     /// Draws seqs for every point of `runs` and stores them in one durable commit. On an error the runs are still the
     /// caller's; what was attempted may be found at the next open until another append succeeds. An empty slice commits what is owed (see [`Outbox::owe`]).
     pub fn append(&mut self, runs: &[Run], now: Now) -> Result<Appended, AppendError> {
+        self.append_keeping(runs, |_| false, now)
+    }
+
+    /// The same where the makers of some runs, by their place, keep them until they are stored: refused, these are no loss.
+    pub fn append_keeping(
+        &mut self,
+        runs: &[Run],
+        is_kept: impl Fn(usize) -> bool,
+        now: Now,
+    ) -> Result<Appended, AppendError> {
         self.writable(now)?;
         let plan = self.plan(runs, now);
         let records = if plan.runs.is_empty() { 0 } else { plan.batch.bytes() };
@@ -45,7 +47,7 @@ impl Outbox {
             self.writable(now)?;
             room = self.make_room(records);
         }
-        let refused = if room || runs.is_empty() { 0 } else { self.owe_points(runs, LossReason::Quota) };
+        let refused = if room { 0 } else { self.refuse(runs, is_kept) };
         if refused > 0 || plan.next == self.next_seq() {
             let next_seq = self.next_seq();
             return Ok(Appended { next_seq, losses: self.take_losses(), refused, ..Appended::default() });
@@ -75,12 +77,13 @@ impl Outbox {
         }
     }
 
-    fn owe_points(&mut self, runs: &[Run], reason: LossReason) -> u64 {
-        let points = runs.iter().flat_map(|run| &run.points);
+    /// Returns how many points there are; those that nobody keeps are owed.
+    fn refuse(&mut self, runs: &[Run], is_kept: impl Fn(usize) -> bool) -> u64 {
+        let lost = runs.iter().enumerate().filter(|(at, _)| !is_kept(*at)).flat_map(|(_, run)| &run.points);
         let (count, times) =
-            points.fold((0, Times::default()), |(n, times), point| (n + 1, times.join(Times::of(point.ts))));
-        self.owe(count, reason, times);
-        count
+            lost.fold((0, Times::default()), |(n, times), point| (n + 1, times.join(Times::of(point.ts))));
+        self.owe(count, LossReason::Quota, times);
+        runs.iter().map(|run| run.points.len() as u64).sum()
     }
 
     pub(super) fn take_losses(&mut self) -> Vec<crate::wire::Loss> {
@@ -88,17 +91,8 @@ impl Outbox {
     }
 
     fn plan(&self, runs: &[Run], now: Now) -> Plan {
-        let mut planner = Planner { epoch: self.epoch(), now, plan: Plan { next: self.next_seq(), ..Plan::default() } };
-        for owed in &self.owed {
-            planner.burn(owed.count, owed.reason, owed.times);
-        }
-        for run in runs {
-            planner.run(run);
-        }
-        let mut plan = planner.plan;
-        let epoch = self.epoch();
-        plan.batch.burns = plan.burns.iter().map(|burn| (burn.first, value::encode_burn(epoch, burn))).collect();
-        plan
+        let owed = self.owed.iter().map(|owed| (owed.count, owed.reason, owed.times));
+        plan::of(self.epoch(), self.next_seq(), owed, runs, now)
     }
 
     /// Ends the wait after a failure: there will be no later time to try.
@@ -310,89 +304,5 @@ impl Outbox {
                 false
             }
         }
-    }
-}
-
-/// Draws seqs in order and cuts runs into values.
-struct Planner {
-    epoch: u64,
-    now: Now,
-    plan: Plan,
-}
-
-impl Planner {
-    fn burn(&mut self, count: u64, reason: LossReason, times: Times) {
-        let first = self.plan.next;
-        self.plan.next += count;
-        if let Some(last) = self.plan.burns.last_mut().filter(|b| b.reason == reason && b.last() + 1 == first) {
-            last.count += count;
-            last.times = last.times.join(times);
-        } else {
-            self.plan.burns.push(Burn { first, count, reason, times });
-        }
-    }
-
-    fn run(&mut self, run: &Run) {
-        let room = value::maps_room(&run.context);
-        let foreign = foreign(&run.context);
-        let mut context = &run.context;
-        let mut open = Open::new(self.plan.next);
-        let mut chunks = Vec::new();
-        let mut map = Vec::new();
-        for point in &run.points {
-            let is_foreign = point.mono == NO_MONO;
-            let mono = if is_foreign { self.now.boot_ms() } else { point.mono };
-            let its = if is_foreign { &foreign } else { &run.context };
-            map.clear();
-            encode_record(&Record::new(self.plan.next, Point { mono, ..point.clone() }), &mut map);
-            if map.len() > room {
-                self.close(&mut open, context, &mut chunks);
-                self.burn(1, LossReason::Oversize, Times::of(point.ts));
-                open = Open::new(self.plan.next);
-                continue;
-            }
-            if open.maps.len() + map.len() > room || its != context {
-                self.close(&mut open, context, &mut chunks);
-            }
-            context = its;
-            open.maps.extend_from_slice(&map);
-            // Not by its `ts`: the age of a record is that of its storing, whatever an application or a wrong clock says.
-            let made = Times::of(self.now.wall_at(mono));
-            open.times = if open.count == 0 { made } else { open.times.join(made) };
-            open.count += 1;
-            self.plan.next += 1;
-        }
-        self.close(&mut open, context, &mut chunks);
-        if !chunks.is_empty() {
-            self.plan.runs.push((Arc::clone(&run.collector), chunks));
-        }
-    }
-
-    fn close(&mut self, open: &mut Open, context: &ClockContext, chunks: &mut Vec<Chunk>) {
-        let Open { first, count, times, maps } = std::mem::replace(open, Open::new(self.plan.next));
-        if count > 0 {
-            let chunk = Chunk { epoch: self.epoch, first, count, context: context.clone(), maps: maps.into() };
-            self.plan.batch.chunks.push((first, value::encode_chunk(&chunk, times)));
-            chunks.push(chunk);
-        }
-    }
-}
-
-/// Under which context points go whose time is not of the host's clock: what is taken as it comes needs no other.
-fn foreign(context: &ClockContext) -> ClockContext {
-    if context.synced { context.clone() } else { ClockContext { boot: ClockContext::NO_BOOT.into(), synced: false } }
-}
-
-/// A value being filled.
-struct Open {
-    first: u64,
-    count: u32,
-    times: Times,
-    maps: Vec<u8>,
-}
-
-impl Open {
-    fn new(first: u64) -> Self {
-        Self { first, count: 0, times: Times::default(), maps: Vec::new() }
     }
 }

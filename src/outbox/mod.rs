@@ -29,6 +29,7 @@ mod names;
 mod next;
 mod open;
 mod overlay;
+mod plan;
 pub mod quarantine;
 mod raw;
 mod redraw;
@@ -174,7 +175,7 @@ pub struct Appended {
     pub losses: Vec<Loss>,
     pub next_seq: u64,
     /// Points not stored because the outbox is full and keeps what it has (`drop-newest`): burned, declared with a
-    /// later append.
+    /// later append, but for those that their makers keep.
     pub refused: u64,
 }
 

@@ -81,3 +81,11 @@ impl Drop for Running {
         self.child.wait().ok();
     }
 }
+
+/// Runs it to its end with a standard output that nobody reads from the start: its exit code, and what it complained of.
+pub fn unread(command: &mut Command) -> (Option<i32>, String) {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let output = command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped()).output().expect("it starts");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}

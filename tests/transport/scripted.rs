@@ -641,6 +641,32 @@ fn a_flood_of_qos_0_is_bounded_and_counted() {
     });
 }
 
+/// As a hub whose disk hangs: it takes nothing from the connection, and the broker has sent all that it may.
+#[test]
+fn pings_go_out_however_long_the_caller_takes_nothing() {
+    run(async {
+        let mut deliver: Vec<_> = (0..200).map(|_| incoming("a", 0, vec![0])).collect();
+        deliver.extend((1..=16).map(|id| incoming("a", id, vec![1])));
+        let script = Script { deliver, overrun: true, server_keep_alive: Some(1), ..Script::default() };
+        let (mut c, broker) = open(script).await;
+        connected(&mut c).await;
+        c.subscribe(vec![Subscription::new("a")]).unwrap();
+        send(&mut c, 1..=10);
+        broker.wait(0, |s| s.acked.len() == 10).await;
+        let before = broker.seen(0).pings;
+        broker.wait(0, |s| s.pings >= before + 3).await;
+        let (mut received, mut acked) = (0, 0);
+        while received < 16 || acked < 10 {
+            match next(&mut c).await {
+                TransportEvent::Received(got) => received += usize::from(got.ack.is_some()),
+                TransportEvent::Acked { .. } => acked += 1,
+                TransportEvent::Closed(reason) => panic!("{reason}"),
+                _ => {}
+            }
+        }
+    });
+}
+
 #[test]
 fn next_can_be_cancelled_at_any_moment_without_losing_an_event() {
     run(async {

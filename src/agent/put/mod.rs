@@ -95,6 +95,17 @@ impl Door {
     }
 }
 
+impl Drop for Door {
+    /// Nobody has seen what waits here: it is not stored, and never will be.
+    fn drop(&mut self) {
+        self.requests.close();
+        while let Ok(Request { reply, .. }) = self.requests.try_recv() {
+            // Whoever asked may have gone away.
+            drop(reply.send(Err(Returned::Stopping)));
+        }
+    }
+}
+
 /// One batch and its answer.
 async fn serve(peer: Peer, shared: Arc<Shared>) {
     let Peer { mut stream, place } = peer;
@@ -175,7 +186,7 @@ async fn hand_over(collector: String, points: Vec<Point>, shared: &Shared) -> Re
     let (reply, answer) = oneshot::channel();
     let gone = || Trouble::new(Kind::Unknown, "the agent is stopping, and what became of these records is not known");
     let request = Request { collector: collector.into(), points, reply };
-    shared.requests.send(request).await.map_err(|_| Trouble::new(Kind::Busy, "the agent is stopping"))?;
+    shared.requests.send(request).await.map_err(|_| Trouble::from(Returned::Stopping))?;
     match tokio::time::timeout(COMMIT, answer).await {
         Ok(Ok(Ok(stored))) => Ok(stored),
         Ok(Ok(Err(returned))) => Err(Trouble::from(returned)),
@@ -187,7 +198,7 @@ async fn hand_over(collector: String, points: Vec<Point>, shared: &Shared) -> Re
 impl From<Returned> for Trouble {
     fn from(returned: Returned) -> Self {
         let kind = match returned {
-            Returned::Busy => Kind::Busy,
+            Returned::Busy | Returned::Stopping => Kind::Busy,
             Returned::Unwritable(_) | Returned::Full => Kind::Unwritable,
             Returned::Oversize => Kind::Oversize,
             Returned::Refused(_) => Kind::Invalid,
@@ -198,4 +209,35 @@ impl From<Returned> for Trouble {
 
 fn failed(trouble: Trouble) -> Answer {
     Answer { error: Some(trouble), ..Answer::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    fn config(socket: std::path::PathBuf) -> config::Put {
+        config::Put { enabled: true, socket, gid: None, mode: 0o600, records_per_s: 1000 }
+    }
+
+    #[test]
+    fn what_the_loop_has_not_seen_when_it_stops_is_given_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path().join("put.sock"));
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+            let door = Door::open(&config);
+            let mut stream = UnixStream::connect(&config.socket).await.unwrap();
+            stream.write_all(b"{\"put\":1,\"collector\":\"app\"}\na n=1i\n").await.unwrap();
+            stream.shutdown().await.unwrap();
+            while door.requests.is_empty() {
+                tokio::task::yield_now().await;
+            }
+            drop(door);
+            let mut answer = Vec::new();
+            tokio::time::timeout(COMMIT, stream.read_to_end(&mut answer)).await.expect("in time").unwrap();
+            let answer: Answer = serde_json::from_slice(&answer).unwrap();
+            assert_eq!((answer.error.map(|trouble| trouble.kind), answer.stored), (Some(Kind::Busy), 0));
+        });
+    }
 }

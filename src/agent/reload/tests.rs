@@ -130,12 +130,14 @@ fn a_thread_that_the_system_does_not_give_is_told_and_the_reading_made_up_for() 
         assert!(lost.to_string().contains("gives no thread"), "{lost}");
         // A look that gets none is made up for too.
         let looked = aside::without_threads(async {
-            bench.reload.wanted = false;
+            (bench.reload.wanted, bench.reload.lost) = (false, None);
             bench.seconds += LOOK.as_secs();
             bench.reload.look(bench.now());
             tokio::time::timeout(Duration::from_millis(20), bench.reload.done()).await
         });
         assert!(looked.await.is_err(), "nothing was read");
+        let told = bench.reload.overdue(Now { mono: bench.now().mono + PATIENCE, ..bench.now() }).expect("it is told");
+        assert!(told.contains("not been looked at") && told.contains("gives no thread"), "no disk is to blame: {told}");
         bench.reload.wanted = true;
         assert!(matches!(bench.look().await, Some(Ok(_))), "read with the next look, though no file has changed");
     });

@@ -1,4 +1,5 @@
-//! Standard input as batches: what is there is sent at once, and a line that is too long costs itself only.
+//! Standard input as batches: what is there is sent at once, and a line that is too long costs itself only. At the end of the
+//! input a line is whole without its line end, as from `printf`; where reading fails it is not, and is not sent.
 
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -67,7 +68,7 @@ impl<R: Read> Input<R> {
         }
     }
 
-    /// One line into `pending`, if it is to be sent. False at the end.
+    /// One line into `pending`, if it is to be sent; what was read of one before an error is dropped. False at the end.
     fn read_line(&mut self, batch: &mut Batch) -> io::Result<bool> {
         let mut line = Vec::new();
         // Room for the line end that the last line may lack.
@@ -155,6 +156,44 @@ mod tests {
         let sent: Vec<u8> = all.iter().flat_map(|batch| batch.bytes.clone()).collect();
         assert_eq!((too_long, sent), (vec![2], b"a n=1\nb n=2\n".to_vec()));
         assert_eq!(all.iter().flat_map(|batch| batch.lines.clone()).collect::<Vec<_>>(), [1, 3]);
+    }
+
+    #[test]
+    fn a_last_line_needs_no_end_and_one_that_a_failed_read_cut_is_not_sent() {
+        struct Ends(&'static [u8], bool);
+        impl Read for Ends {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                if self.0.is_empty() && self.1 {
+                    return Err(io::ErrorKind::ConnectionReset.into());
+                }
+                // In pieces, as from a slow pipe.
+                let (piece, rest) = self.0.split_at(self.0.len().min(3));
+                buffer[..piece.len()].copy_from_slice(piece);
+                self.0 = rest;
+                Ok(piece.len())
+            }
+        }
+        for (text, sent) in [(&b"a n=1\nb n=23"[..], "a n=1\nb n=23\n"), (b"b n=2", "b n=2\n"), (b"a n=1\n", "a n=1\n")]
+        {
+            for fails in [false, true] {
+                let mut input = Input::new(Ends(text, fails), 100);
+                let (mut bytes, mut failed) = (Vec::new(), false);
+                loop {
+                    match input.next() {
+                        Ok(Some(batch)) => bytes.extend(batch.bytes),
+                        Ok(None) => break,
+                        Err(error) => {
+                            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+                            failed = true;
+                            break;
+                        }
+                    }
+                }
+                let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+                let expected = if fails { &sent[..whole] } else { sent };
+                assert_eq!((String::from_utf8(bytes).unwrap().as_str(), failed), (expected, fails), "{text:?}");
+            }
+        }
     }
 
     #[test]

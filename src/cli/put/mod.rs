@@ -87,7 +87,7 @@ impl Sending {
 /// Standard output. Whoever reads it may go away: what is stored and what is not is the exit code's to say.
 struct Answers {
     json: bool,
-    out: io::BufWriter<io::StdoutLock<'static>>,
+    out: output::Stdout,
     failed: Option<io::Error>,
 }
 
@@ -109,10 +109,8 @@ impl Answers {
             self.line(&account.told());
         }
         match self.failed {
-            Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                Err(Failure::failed(format!("cannot write the output: {error}; {}", account.told())))
-            }
-            _ => Ok(if account.refused > 0 { Exit::Failed } else { Exit::Ok }),
+            Some(error) => Err(Failure::failed(format!("cannot write the output: {error}; {}", account.told()))),
+            None => Ok(if account.refused > 0 { Exit::Failed } else { Exit::Ok }),
         }
     }
 }

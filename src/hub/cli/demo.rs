@@ -9,7 +9,7 @@ plain text; NO_COLOR is honoured. Ctrl-C ends everything.
 
 Exit status:
   0    every record is delivered or declared lost
-  1    a record is silently lost, the numbers do not add up, or the demo could not run
+  1    a record is silently lost, the numbers do not add up, the demo could not run, or its reader went away before the end
   2    wrong usage
   130  interrupted";
 

@@ -44,7 +44,14 @@ pub enum Verdict {
     Bad,
     /// Asked to end before it was over.
     Interrupted,
+    /// It was not over, and there was nobody left to see it.
+    Unread,
 }
+
+/// Whoever read what is shown has gone.
+#[derive(Debug, thiserror::Error)]
+#[error("nobody reads the output")]
+struct Unread;
 
 /// When what happens, by the length of the show.
 #[derive(Clone, Copy, Debug)]
@@ -103,7 +110,10 @@ async fn show(dir: &TempDir, options: Options, mut stop: impl Future<Output = ()
         () = stop => Ok(Verdict::Interrupted),
     };
     stage.strike().await;
-    played
+    match played {
+        Err(error) if error.is::<Unread>() => Ok(Verdict::Unread),
+        played => played,
+    }
 }
 
 fn style(options: Options) -> Style {

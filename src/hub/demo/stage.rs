@@ -1,5 +1,6 @@
 //! The script of the show, and everything that runs in it.
 
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use super::front::{self, Guests};
 use super::gate::Gate;
 use super::listener::Listener;
 use super::screen::{Doing, Screen, Shown};
-use super::{Options, Script, Verdict, room};
+use super::{Options, Script, Unread, Verdict, room};
 use crate::clock;
 use crate::hub::text::grouped;
 
@@ -313,8 +314,10 @@ impl Stage {
         if let Some(why) = &self.listener.heard().failed {
             bail!("the hub lost its broker: {why}");
         }
-        if let Some(why) = self.screen.closed() {
-            bail!("nobody reads the output: {why}");
+        match self.screen.closed() {
+            Some(why) if why.kind() == io::ErrorKind::BrokenPipe => return Err(Unread.into()),
+            Some(why) => bail!("cannot write the output: {why}"),
+            None => {}
         }
         self.update();
         self.draw();

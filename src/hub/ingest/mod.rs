@@ -45,7 +45,8 @@ use crate::clock::{self, Now};
 use crate::uplink::transport::{AckToken, Received};
 use crate::wire::{DecodeLimits, Reply, State};
 
-/// Memory of a batch, and of all that is not committed; above it no more is taken from the connection.
+/// Memory of a batch, and of all that is not committed; above it no more is taken from the connection, whose own task goes
+/// on with pings and reads what the broker may send without an acknowledgement.
 const BATCH_BYTES: usize = 4 << 20;
 const WAITING_BYTES: usize = 8 << 20;
 /// So many messages are committed before the window ends when no more come: the broker may have reached its own limit.

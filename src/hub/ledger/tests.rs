@@ -2,7 +2,9 @@ use std::cell::Cell;
 
 use redb::ReadableTable;
 
+use super::file::TEMP;
 use super::*;
+use crate::platform::files::lock_dir;
 
 thread_local! {
     /// Rows read and checked.
@@ -94,6 +96,40 @@ fn a_beginning_that_was_cut_short_begins_anew() {
     let mut ledger = Ledger::open(dir.path()).unwrap();
     take(&mut ledger, "a", 7, 1..=1, "p");
     assert!(!dir.path().join(TEMP).exists());
+}
+
+#[test]
+fn of_two_that_begin_at_once_one_has_the_ledger_and_the_other_is_told() {
+    for round in 0..100 {
+        let dir = tempfile::tempdir().unwrap();
+        let ready = std::sync::Barrier::new(3);
+        let open = || {
+            ready.wait();
+            let opened = Ledger::open(dir.path());
+            ready.wait();
+            opened
+        };
+        let opened =
+            std::thread::scope(|scope| [(); 3].map(|()| scope.spawn(open)).map(|thread| thread.join().unwrap()));
+        let (mut won, lost): (Vec<_>, Vec<_>) = opened.into_iter().partition(Result::is_ok);
+        assert!(won.len() == 1 && lost.iter().all(|lost| matches!(lost, Err(LedgerError::InUse(_)))), "round {round}");
+        let mut ledger = won.remove(0).unwrap_or_else(|error| panic!("{error}"));
+        take(&mut ledger, "a", 7, 1..=3, "p");
+        drop(ledger);
+        assert_eq!(stored(&mut Ledger::open(dir.path()).unwrap()), [("a".to_owned(), 7, 3)], "round {round}");
+    }
+}
+
+/// Half way, as it is for another process.
+#[test]
+fn who_comes_while_another_begins_touches_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let begins = lock_dir(dir.path()).unwrap();
+    std::fs::write(dir.path().join(TEMP), "being made").unwrap();
+    assert!(matches!(Ledger::open(dir.path()), Err(LedgerError::InUse(_))));
+    assert_eq!(std::fs::read(dir.path().join(TEMP)).unwrap(), b"being made");
+    drop(begins);
+    assert!(Ledger::open(dir.path()).is_ok());
 }
 
 /// The writer's thread has other hosts to serve.

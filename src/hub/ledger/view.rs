@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use redb::{DatabaseError, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable};
 
 use super::account::{Account, AccountRow};
-use super::guard::{Guarded, guarded};
-use super::host::HostRow;
-use super::{
+use super::file::{
     EPOCHS, FACT_FORMAT, FACTS, HOSTS, LEDGER, LedgerError, check_format, decode, failed, open_file, unopened,
 };
+use super::guard::{Guarded, guarded};
+use super::host::HostRow;
 
 /// The ledger at one moment.
 pub struct View {

@@ -1,100 +1,36 @@
 //! The connection that comes back: connects, subscribes, and after a loss waits and tries again.
 //!
 //! Owns which failures are worth another attempt: until the first success, a refusal that will not change by itself
-//! ends the program; after it, everything is tried again, with certificates read anew. Never reads a payload.
+//! ends the program; after it, everything is tried again, with certificates read anew (`files.rs`). Never reads a payload.
 
 mod backoff;
+mod files;
+mod options;
 mod presence;
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use self::backoff::Backoff;
-use crate::uplink::transport::tls::{self, TlsFiles, VerificationTime};
+use self::files::Files;
+use self::options::connect_options;
+pub use self::options::{Keeps, LinkError, LinkOptions};
+use crate::uplink::transport::tls::Loaded;
 use crate::uplink::transport::{
-    AckToken, BrokerUrl, CloseKind, CloseReason, ConnectOptions, Connection, Credentials, Limits, Publish,
-    PublishRefused, RETAIN_NOT_SUPPORTED, Received, Session, SubscribeOutcome, Subscription, TlsFailure,
-    TransportEvent, suback_name,
+    AckToken, CloseKind, CloseReason, Connection, Limits, Publish, PublishRefused, RETAIN_NOT_SUPPORTED, Received,
+    Session, SubscribeOutcome, Subscription, TlsFailure, TransportEvent, suback_name,
 };
-use crate::wire::{DecodeLimits, Topic};
 
-/// Seconds for which the broker keeps our subscriptions and messages when the connection is lost.
-const SESSION_KEPT_S: u32 = 300;
-/// Messages received and not yet acknowledged, at most: each may be as large as a message may be.
-const RECEIVE_MAX: u16 = 32;
-/// Topic and properties of the largest message.
-const PACKET_OVERHEAD: u32 = 1024;
 /// Whoever is thrown off by another of the same client id is so again within about a back-off.
 const FIGHT: Duration = Duration::from_secs(120);
 /// DISCONNECT: another client has connected under our client id.
 const SESSION_TAKEN_OVER: u8 = 0x8e;
 
-/// How to connect and to what to subscribe. Checked by the command line; certificates are read at each attempt.
-#[derive(Clone, Debug)]
-pub struct LinkOptions {
-    pub url: BrokerUrl,
-    /// Not used for clear text.
-    pub tls: TlsFiles,
-    pub credentials: Option<Credentials>,
-    pub client_id: String,
-    /// Filters without which nothing can be told.
-    pub needed: Vec<String>,
-    /// Filters that the broker may refuse.
-    pub wanted: Vec<String>,
-    pub keeps: Keeps,
-    /// Messages received and not yet acknowledged, at most.
-    pub receive_max: u16,
-    /// Bytes of the largest packet we accept.
-    pub max_packet: u32,
-    /// Publishes in flight at most.
-    pub window: u16,
-    /// Where the broker says that we are gone, when we are.
-    pub presence: Option<Topic>,
-}
-
-impl LinkOptions {
-    /// Of a subscriber that only looks; it subscribes to nothing yet.
-    pub fn looking(url: BrokerUrl, tls: TlsFiles, client_id: String) -> Self {
-        Self {
-            url,
-            tls,
-            credentials: None,
-            client_id,
-            needed: Vec::new(),
-            wanted: Vec::new(),
-            keeps: Keeps::ThisRun(SESSION_KEPT_S),
-            receive_max: RECEIVE_MAX,
-            max_packet: DecodeLimits::default().max_bytes as u32 + PACKET_OVERHEAD,
-            window: 1,
-            presence: None,
-        }
-    }
-}
-
-/// For how many seconds the broker keeps our subscriptions and messages when the connection is lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keeps {
-    /// While we run: what it has kept from before us is not for us, and it is told when we end.
-    ThisRun(u32),
-    /// Across our own restarts.
-    Always(u32),
-}
-
-/// Why no connection came to be, or none will.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LinkError {
-    #[error("{0}")]
-    Unavailable(String),
-    #[error("{0}")]
-    Refused(String),
-    #[error("{0}")]
-    Config(String),
-}
-
 #[derive(Debug)]
 pub(in crate::hub) struct Link {
     state: State,
+    files: Files,
     backoff: Backoff,
     /// Names each connection's session, with the number of the attempt.
     seed: u64,
@@ -161,6 +97,7 @@ impl Link {
     pub fn new(seed: u64) -> Self {
         Self {
             state: State::Down { until: Instant::now() },
+            files: Files::new(),
             backoff: Backoff::new(seed),
             seed,
             attempts: 0,
@@ -182,7 +119,8 @@ impl Link {
                     if let Keeps::Always(_) = options.keeps {
                         self.sweep = Sweep::Done;
                     }
-                    match self.open(options) {
+                    let read = self.files.read(options).await;
+                    match read.and_then(|loaded| self.open(options, loaded)) {
                         Ok(connection) => {
                             self.state = State::Up { connection: Box::new(connection), since: None };
                             continue;
@@ -238,12 +176,14 @@ impl Link {
     /// Says goodbye. A session that is kept for this run only is ended, or the broker would queue for it until it
     /// expires; that takes a second connection, since the library's DISCONNECT carries no expiry.
     pub async fn disconnect(self, options: &LinkOptions, wait: Duration) {
-        let State::Up { connection, since: Some(_) } = self.state else { return };
+        let Self { state, mut files, .. } = self;
+        let State::Up { connection, since: Some(_) } = state else { return };
         connection.disconnect(wait).await;
         if let Keeps::Always(_) = options.keeps {
             return;
         }
-        let Ok(mut connect) = connect_options(options, true) else { return };
+        let Ok(Ok(loaded)) = timeout(wait, files.read(options)).await else { return };
+        let mut connect = connect_options(options, loaded);
         connect.session = Session::CLEAN;
         connect.connect_timeout = wait;
         let Ok(mut connection) = Connection::open(&connect) else { return };
@@ -252,8 +192,12 @@ impl Link {
         }
     }
 
-    fn open(&mut self, options: &LinkOptions) -> Result<Connection, LinkError> {
-        let mut connect = connect_options(options, self.ever_listened)?;
+    fn open(&mut self, options: &LinkOptions, loaded: Option<Loaded>) -> Result<Connection, LinkError> {
+        if !self.ever_listened {
+            // What is odd about them is said once.
+            loaded.iter().flat_map(|loaded| &loaded.warnings).for_each(|warning| tracing::warn!("{warning}"));
+        }
+        let mut connect = connect_options(options, loaded);
         self.attempts += 1;
         connect.will = options.presence.as_ref().map(|topic| presence::will(topic, self.session(), self.retains));
         let refused = |e: &dyn std::fmt::Display| LinkError::Config(e.to_string());
@@ -369,25 +313,6 @@ impl Link {
         self.state = State::Down { until: Instant::now() + Duration::from_secs(3600) };
         LinkEvent::Failed(why)
     }
-}
-
-/// Certificates are read anew each time; what is odd about them is said once.
-fn connect_options(options: &LinkOptions, known: bool) -> Result<ConnectOptions, LinkError> {
-    let mut connect = ConnectOptions::new(options.url.clone(), options.client_id.clone());
-    if options.url.tls() {
-        let loaded = tls::load(&options.tls, VerificationTime::new(None));
-        let loaded = loaded.map_err(|e| LinkError::Config(e.to_string()))?;
-        if !known {
-            loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        }
-        connect.tls = Some(loaded.config);
-    }
-    connect.credentials.clone_from(&options.credentials);
-    connect.keep_alive = Duration::from_secs(30);
-    connect.window = options.window;
-    connect.receive_max = options.receive_max;
-    connect.max_incoming_packet = options.max_packet;
-    Ok(connect)
 }
 
 enum Permanent {

@@ -74,7 +74,7 @@ struct Exported<'a> {
 }
 
 /// Writes every stored record of every epoch as one JSON object a line, settled ones included. What cannot be read is
-/// reported in the returned lines.
+/// reported in the returned lines. Where nobody reads (`BrokenPipe`) it ends, with what it has met so far.
 pub fn export(disk: &dyn Disk, dir: &Path, out: &mut dyn Write) -> Result<Vec<String>, InspectError> {
     let (_, epochs, mut notes) = gather(disk, dir)?;
     for epoch in &epochs {
@@ -86,6 +86,7 @@ pub fn export(disk: &dyn Disk, dir: &Path, out: &mut dyn Write) -> Result<Vec<St
             match read {
                 Ok(()) => {}
                 Err(ReadError::Fault(fault)) => notes.push(format!("epoch {}, segment {first}: {fault}", epoch.id)),
+                Err(ReadError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(notes),
                 Err(ReadError::Output(error)) => return Err(error.into()),
             }
         }

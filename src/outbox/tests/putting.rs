@@ -206,6 +206,30 @@ fn every_run_that_is_not_stored_is_told_to_be_so() {
     assert_eq!(bench.unstored.load(Ordering::Relaxed), 4);
 }
 
+/// Its maker has it, and may bring it again and again: each time it were declared lost, and in the end it would be stored too.
+#[test]
+fn what_a_full_outbox_gives_back_is_not_declared_lost() {
+    let mut bench = Bench::new(DropPolicy::DropNewest);
+    let put = |bench: &mut Bench, seconds| {
+        let mut answer = bench.put(100, 500, seconds);
+        bench.step(seconds);
+        answer.try_recv().unwrap()
+    };
+    let full = (2..1000).find(|seconds| put(&mut bench, *seconds).is_err()).unwrap();
+    let stands = |bench: &Bench| {
+        let outbox = bench.writer.outbox().unwrap();
+        (outbox.next_seq(), outbox.owed.iter().map(|owed| owed.count).sum::<u64>())
+    };
+    let (next, _) = stands(&bench);
+    for seconds in full + 1..full + 5 {
+        assert_eq!(put(&mut bench, seconds), Err(Returned::Full));
+    }
+    assert_eq!(stands(&bench), (next, 0));
+    assert!(bench.handle.append(run(70, 500), at(full + 5).mono), "a collector's, in one commit with it");
+    assert_eq!(put(&mut bench, full + 5), Err(Returned::Full));
+    assert_eq!(stands(&bench), (next, 70));
+}
+
 #[test]
 fn they_leave_half_of_the_memory_to_the_collectors() {
     let disk = SimDisk::new();

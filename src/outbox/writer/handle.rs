@@ -99,6 +99,8 @@ pub struct Stored {
 pub enum Returned {
     #[error("too much waits for its commit already: the disk is slow; try again")]
     Busy,
+    #[error("the agent is stopping; try again when it runs")]
+    Stopping,
     #[error("the outbox cannot be written: {0}; try again when 'holdover status' shows no problem")]
     Unwritable(String),
     #[error(

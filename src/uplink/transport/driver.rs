@@ -185,7 +185,8 @@ impl Driver {
         }
     }
 
-    /// Reads nothing while the caller is behind: the broker then waits in its socket instead of in our memory.
+    /// Reads nothing while the caller is behind and the broker has sent more than it may: what else it has waits in its
+    /// socket instead of in our memory. No ping goes out meanwhile; one within our limits never brings this about.
     async fn wait_for_room(&mut self) -> Result<(), CloseKind> {
         if self.events.capacity() >= self.rules.least_room {
             return Ok(());

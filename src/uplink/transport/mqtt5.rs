@@ -66,7 +66,11 @@ impl Connection {
         let requests = window + receive_max * RECEIVE_SLACK + OTHER_EVENTS;
         let (client, event_loop) = AsyncClient::new(mqtt_options(options)?, requests);
         let (commands, commands_rx) = mpsc::channel(requests);
-        let (events_tx, events) = mpsc::channel(window + receive_max + OTHER_EVENTS + QOS0_WAITING);
+        // With all that a broker within our limits can make of events this much is left: reading, and with it the pings,
+        // stops for none but one beyond them, however long the caller takes no event.
+        let least_room = window + OTHER_EVENTS;
+        let reserved_events = window + receive_max + OTHER_EVENTS + least_room;
+        let (events_tx, events) = mpsc::channel(reserved_events + QOS0_WAITING);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let address: Arc<str> = options.url.address().into();
         let rules = Rules {
@@ -79,8 +83,8 @@ impl Connection {
             packet_ids: packet_ids(options.window),
             receive_max,
             slowest_link: options.slowest_link.max(1).into(),
-            reserved_events: window + receive_max + OTHER_EVENTS,
-            least_room: window + OTHER_EVENTS,
+            reserved_events,
+            least_room,
         };
         let discards = Arc::new(Discards::default());
         let driver = Driver::new(rules, client, commands_rx, events_tx, discards.clone());

@@ -21,7 +21,8 @@ impl Writer {
         let edits: Vec<Option<Edit>> = waiting.iter_mut().map(|waiting| waiting.edit.take()).collect();
         let (runs, rest): (Vec<Run>, Vec<_>) =
             waiting.into_iter().map(|w| (w.run, (w.size, w.reply, w.attempted))).unzip();
-        match outbox.append(&runs, now) {
+        let is_kept = |at: usize| rest.get(at).is_some_and(|(_, reply, _)| reply.is_some());
+        match outbox.append_keeping(&runs, is_kept, now) {
             Ok(appended) => {
                 if runs.iter().any(|run| is_vouched_for(run, now)) {
                     outbox.vouch(now);
