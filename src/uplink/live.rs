@@ -119,6 +119,16 @@ mod tests {
     }
 
     #[test]
+    fn a_message_keeps_to_one_epoch_and_its_bytes_are_counted_from_the_first_on() {
+        let mut queue = LiveQueue::default();
+        let other = Chunk { epoch: 2, ..chunk(3, 100, true) };
+        queue.push("cpu".into(), vec![chunk(1, 100, true), chunk(2, 100, true), other]);
+        assert_eq!(queue.bytes(), 3 * (100 + CHUNK_OVERHEAD));
+        let run = queue.front().unwrap();
+        assert_eq!([99, 100, 199, 200, 900].map(|max| run.fitting(max).len()), [1, 1, 1, 2, 2]);
+    }
+
+    #[test]
     fn a_message_keeps_to_one_clock_context_and_to_its_bytes() {
         let mut queue = LiveQueue::default();
         let chunks = vec![chunk(1, 100, true), chunk(2, 100, true), chunk(3, 100, false)];

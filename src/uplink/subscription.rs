@@ -144,6 +144,7 @@ mod tests {
         s.connected(S);
         assert!(!s.take_due(S) && s.problem().is_some());
         assert_eq!(s.next_wake(), Some(S + HELD_BACK));
+        assert!(s.is_clear(S), "data does not wait for what is not asked for");
         assert!(s.take_due(S + HELD_BACK));
         s.answered(Vec::new());
         s.disconnected();

@@ -192,6 +192,23 @@ mod tests {
     }
 
     #[test]
+    fn neighbours_are_booked_as_one_stretch_and_each_record_is_counted() {
+        let data = Data { chunks: vec![1..=3, 4..=4, 6..=9, 10..=12], ..Data::new(Route::History, 1, &[]) };
+        assert_eq!((data.stretches(), data.records()), (vec![1..=4, 6..=12], 11));
+    }
+
+    #[test]
+    fn what_a_connection_carried_is_what_was_sent_on_it_and_what_of_that_was_answered() {
+        let mut window = Window::default();
+        window.push(sent(1, 1_000, Route::History));
+        window.push(sent(2, 300, Route::Live("cpu".into())));
+        assert_eq!(window.carried(), (1_300, 0));
+        window.take(2);
+        assert_eq!(window.carried(), (1_300, 300));
+        assert_eq!((window.take_all().len(), window.carried()), (1, (0, 0)), "the next one begins anew");
+    }
+
+    #[test]
     fn an_overtaken_publish_is_owed_its_answer_since_it_was_sent() {
         let mut window = Window::default();
         (1..=3).for_each(|token| window.push(sent(token, 10, Route::History)));

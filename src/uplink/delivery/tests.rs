@@ -221,3 +221,13 @@ fn summary_covers_everything_pending_within_its_bound() {
     let summary = delivery(&crowd).summary(16);
     assert_eq!((summary.len(), summary[0].epoch, summary[15].epoch), (16, 1, 40));
 }
+
+#[test]
+fn only_the_newest_epoch_is_the_current_one() {
+    let d = delivery(&[(7, &[1..=3]), (8, &[])]);
+    assert_eq!(
+        [7, 8].map(|id| d.standing(id).map(|s| (s.is_current, s.next_seq))),
+        [Some((false, 1000)), Some((true, 1000))]
+    );
+    assert_eq!(d.standing(9), None);
+}

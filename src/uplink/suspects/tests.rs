@@ -152,3 +152,42 @@ fn another_head_starts_counting_anew() {
     }
     assert!(suspects.is_empty());
 }
+
+#[test]
+fn what_cannot_be_read_is_told_from_what_lies_beside_it() {
+    let mut suspects = Suspects::default();
+    suspects.accuse(1, &[1..=3, 4..=6, 7..=9]);
+    suspects.accuse(2, &[4..=6]);
+    for (seqs, touched) in
+        [(4..=6, vec![4..=6]), (3..=4, vec![1..=3, 4..=6]), (10..=20, vec![]), (5..=7, vec![4..=6, 7..=9])]
+    {
+        assert_eq!(suspects.within(1, &seqs), touched, "{seqs:?}");
+    }
+}
+
+#[test]
+fn only_values_that_ended_three_connections_are_told_of_and_by_their_records() {
+    let mut suspects = Suspects::default();
+    suspects.accuse(1, &chunks(3));
+    for (times, told) in [(1, 0), (2, 0), (3, 7), (4, 7)] {
+        suspects.struck(1, &[101..=107], strike(900, 400), MIN * times);
+        assert_eq!(suspects.held_records(), told, "after {times}");
+        suspects.next_trial = Duration::ZERO;
+        while let Some((group, _)) = suspects.resting.pop_front() {
+            suspects.groups.push(group);
+        }
+    }
+}
+
+#[test]
+fn the_suspect_that_is_due_first_is_tried_first() {
+    let mut suspects = Suspects::default();
+    for (first, minutes) in [(1, 5), (11, 3), (21, 4)] {
+        suspects.rest(Group::new(1, &[first..=first]), MIN * minutes);
+    }
+    assert!(!suspects.next_on_trial(MIN * 3 - S) && suspects.next_on_trial(MIN * 3));
+    assert_eq!(suspects.next().map(|g| g.chunks.clone()), Some(vec![11..=11]));
+    suspects.adjourn(MIN * 3);
+    suspects.next_trial = MIN * 9;
+    assert_eq!(suspects.next_due(), Some(MIN * 9), "none before");
+}

@@ -74,6 +74,19 @@ fn the_clocks_of_a_boot_are_kept_once_and_put_its_records_right_in_the_next() {
 }
 
 #[test]
+fn a_boot_learns_the_time_by_its_own_records_under_a_synchronised_clock_alone() {
+    let of_boot = |seq: u64, boot: &str, synced: bool| Chunk {
+        context: ClockContext { boot: boot.into(), synced },
+        ..chunk(seq, 100)
+    };
+    let mut b = Bench::connected(settings(), vec![], Limits::default());
+    b.append("cpu", vec![of_boot(1, "boot-0", true)]);
+    assert_eq!((b.uplink.anchors.of("boot-0"), b.uplink.anchors.of("boot-1")), (None, None));
+    b.append("cpu", vec![of_boot(2, "boot-1", false), of_boot(3, "boot-1", true)]);
+    assert_eq!(b.uplink.anchors.of("boot-1"), Some([500_000, 1_700_000_000_000]), "by the second of them");
+}
+
+#[test]
 fn a_clock_that_was_set_while_the_disk_refused_is_not_the_one_of_the_records_that_waited() {
     let anchors = |b: &Bench| {
         let notes = b.actions.iter().filter(|a| matches!(a, Action::Note { key: Anchors::NOTE, .. }));
@@ -151,6 +164,29 @@ fn live_that_cannot_wait_becomes_history_and_is_delivered() {
     assert_eq!(delivered.len(), 20, "each once: {delivered:?}");
     assert_eq!(delivered[0], 1);
     assert!(delivered[1] > 10, "the newest waited as live: {delivered:?}");
+}
+
+#[test]
+fn a_run_too_large_to_wait_goes_by_history_and_pushes_nothing_out() {
+    let mut b = Bench::connected(settings(), vec![], Limits { receive_max: 1, ..Limits::default() });
+    b.append("cpu", vec![chunk(1, 100)]);
+    let first = b.take_one("m/cpu");
+    b.append("mem", vec![chunk(2, 100)]);
+    let held = b.uplink.held_bytes();
+    b.append("big", (3..=12).map(|seq| chunk(seq, 7_000)).collect());
+    assert_eq!(b.uplink.held_bytes(), held);
+    b.ack(first.token, 0);
+    let second = b.take_one("m/mem");
+    b.ack(second.token, 0);
+    assert_eq!(b.take_one("h").seqs()[0], 3);
+}
+
+#[test]
+fn an_append_of_nothing_holds_nothing_up() {
+    let mut b = Bench::connected(settings(), vec![], Limits::default());
+    b.append("cpu", vec![]);
+    b.append("cpu", vec![chunk(1, 100)]);
+    assert_eq!(b.take_one("m/cpu").seqs(), [1]);
 }
 
 #[test]
