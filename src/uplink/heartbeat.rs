@@ -222,6 +222,21 @@ mod tests {
     }
 
     #[test]
+    fn meta_wakes_by_itself_and_goes_again_when_it_has_changed() {
+        let mut h = Heartbeat::default();
+        h.meta_changed(S);
+        assert!(!h.meta_is_due(S), "without a connection it goes with the next one");
+        h.strikes = META_STRIKES;
+        h.connected(S);
+        h.done(S * 590, false);
+        assert_eq!(h.next_wake(), Some(S + HELD_BACK));
+        h.meta_done();
+        assert_eq!(h.next_wake(), Some(S * 650));
+        h.meta_changed(S * 602);
+        assert!(h.meta_is_due(S * 602) && h.next_wake() == Some(S * 602));
+    }
+
+    #[test]
     fn the_rate_is_what_was_settled_between_two_statuses() {
         let mut h = Heartbeat::default();
         h.connected(S);

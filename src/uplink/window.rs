@@ -192,6 +192,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_history_does_not_count_against_the_share_of_history() {
+        let room = Room { messages: 10, bytes: 64 << 10 };
+        for kind in [Kind::Status, sent(1, 0, Route::Live("cpu".into())).kind] {
+            let mut window = Window::default();
+            window.push(Sent { kind, ..sent(1, 10_000, Route::History) });
+            assert!(window.fits_history(55_536, room) && !window.fits_history(55_537, room));
+        }
+        let small = Room { messages: 10, bytes: 8_000 };
+        let window = Window::default();
+        assert!(window.fits_history(6_000, small) && !window.fits_history(6_001, small));
+        assert_eq!([room, small].map(Window::history_share), [60_000, 6_000]);
+    }
+
+    #[test]
     fn neighbours_are_booked_as_one_stretch_and_each_record_is_counted() {
         let data = Data { chunks: vec![1..=3, 4..=4, 6..=9, 10..=12], ..Data::new(Route::History, 1, &[]) };
         assert_eq!((data.stretches(), data.records()), (vec![1..=4, 6..=12], 11));

@@ -108,6 +108,12 @@ fn pauses_between_trials_that_end_connections_grow_and_differ() {
         let pause = suspects.next_trial - MIN;
         assert!((S * expected / 2..=S * expected * 2).contains(&pause), "{pause:?}");
     }
+    let pauses = |_| {
+        suspects.pause(MIN, &mut rng);
+        suspects.next_trial - MIN
+    };
+    let pauses: Vec<Duration> = (0..50).map(pauses).collect();
+    assert!(pauses.iter().any(|p| *p < S * 200) && pauses.iter().any(|p| *p > S * 400), "{pauses:?}");
     suspects.accepted(1, &[1..=1], 100, true);
     suspects.pause(MIN, &mut rng);
     assert!(suspects.next_trial <= MIN * 2, "a trial went well");
@@ -190,4 +196,27 @@ fn the_suspect_that_is_due_first_is_tried_first() {
     suspects.adjourn(MIN * 3);
     suspects.next_trial = MIN * 9;
     assert_eq!(suspects.next_due(), Some(MIN * 9), "none before");
+}
+
+#[test]
+fn a_group_holds_its_own_chunks_of_its_epoch() {
+    let chunk = |epoch, first, count| {
+        let context = crate::record::ClockContext { boot: "b".into(), synced: true };
+        Chunk { epoch, first, count, context, maps: vec![0u8; 9].into() }
+    };
+    let group = Group::new(1, &[1..=3, 7..=7]);
+    assert!(group.holds(&chunk(1, 1, 3)) && group.holds(&chunk(1, 7, 1)));
+    assert!(!group.holds(&chunk(2, 1, 3)) && !group.holds(&chunk(1, 4, 1)) && !group.holds(&chunk(1, 1, 2)));
+}
+
+#[test]
+fn what_rests_has_changed_when_any_group_lost_a_chunk() {
+    let mut suspects = Suspects::default();
+    suspects.rest(Group::new(1, &[1..=1, 2..=2]), MIN);
+    suspects.rest(Group::new(1, &[3..=3, 4..=4]), MIN);
+    assert!(suspects.resting_if_changed().is_some());
+    suspects.retain(|_, _| true);
+    assert!(suspects.resting_if_changed().is_none());
+    suspects.retain(|_, chunk| chunk.start() % 2 == 0);
+    assert_eq!(suspects.resting_if_changed().map(Iterator::count), Some(2));
 }

@@ -105,6 +105,7 @@ fn a_forbidden_live_topic_goes_by_history_and_a_forbidden_history_is_an_alarm() 
     assert_eq!(history.seqs(), vec![1]);
     b.ack(history.token, NOT_AUTHORIZED);
     assert!(b.take("h").is_empty());
+    assert!(b.logs.iter().any(|line| line.starts_with("Error: the broker refused")), "{:?}", b.logs);
     assert!(b.uplink.problems()[0].contains("not authorized to publish to v1/plant/edge/h"));
     b.pass(Duration::from_secs(6));
     let status = b.take("status").pop().expect("a marked change is told within seconds");
@@ -228,4 +229,19 @@ fn four_values_refused_in_a_row_close_history_and_one_that_is_taken_starts_the_c
     assert!(!b.uplink.history_gate.is_open() && b.take("h").is_empty());
     let counts = b.uplink.counts();
     assert_eq!((counts.quarantined, counts.quarantined_records), (7, 7));
+}
+
+#[test]
+fn a_refusal_of_our_own_word_is_told_and_an_answer_that_nobody_hears_it_is_not() {
+    for (code, told) in [(NO_MATCHING_SUBSCRIBERS, false), (0x7F, false), (UNSPECIFIED, true), (QUOTA_EXCEEDED, true)] {
+        let mut b = Bench::new(settings(), vec![]);
+        b.come_up();
+        let status = b.take_one("status");
+        b.ack(status.token, code);
+        assert_eq!(
+            b.logs.iter().any(|line| line.starts_with("Warn: the broker refused our Status")),
+            told,
+            "0x{code:02x}"
+        );
+    }
 }

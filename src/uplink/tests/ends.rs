@@ -54,6 +54,8 @@ fn only_a_batch_in_flight_makes_the_next_one_smaller() {
     assert_eq!(b.uplink.batch.bytes(), before, "live data says nothing about batches");
     b.reconnect();
     b.take_one("h");
+    b.append("cpu", vec![chunk(2, 100)]);
+    b.take_one("m/cpu");
     b.lose();
     assert_eq!(b.uplink.batch.bytes(), before / 2);
 }
@@ -70,4 +72,38 @@ fn what_fits_no_state_is_counted_and_changes_nothing() {
     b.lose();
     b.lose();
     assert_eq!((b.uplink.counts().stray_inputs, b.uplink.is_connected()), (3, false));
+}
+
+#[test]
+fn an_end_with_data_in_flight_or_with_nothing_is_not_held_against_the_status() {
+    for data in [true, false] {
+        let mut b = Bench::new(settings(), vec![]);
+        for seq in 1..=9 {
+            b.come_up();
+            match data {
+                true => b.append("cpu", vec![chunk(seq, 100)]),
+                false => b.ack_own(),
+            }
+            b.seen.clear();
+            b.lose();
+        }
+        assert!(!b.uplink.heartbeat.is_suspect());
+    }
+}
+
+#[test]
+fn meta_that_is_answered_ends_the_suspicion_against_status_and_meta() {
+    let mut b = Bench::new(settings(), vec![]);
+    for _ in 0..3 {
+        b.come_up();
+        b.lose();
+    }
+    b.reconnect();
+    assert!(b.uplink.heartbeat.is_suspect() && b.take("meta").is_empty());
+    for _ in 0..10 {
+        b.pass(S * 60);
+        b.input(Input::Progress);
+        b.ack_own();
+    }
+    assert!(!b.uplink.heartbeat.is_suspect(), "it went well");
 }

@@ -6,6 +6,7 @@ mod compressed;
 mod copies;
 mod ends;
 mod hubs;
+mod kept;
 mod lanes;
 mod life;
 mod poison;
@@ -192,7 +193,7 @@ impl Bench {
                     let kept = Message { topic, payload, retained: true, ..Message::default() };
                     self.uplink.handle(Input::Received(kept), self.now);
                 }
-                Action::Log { text, .. } => self.logs.push(text),
+                Action::Log { severity, text } => self.logs.push(format!("{severity:?}: {text}")),
                 action => self.actions.push(action),
             }
         }

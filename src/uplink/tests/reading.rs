@@ -82,6 +82,8 @@ fn few_chunks_are_held_however_small_they_are() {
     let mut b = full_reader(1_000, 0);
     answer(&mut b, 1..=1_000, 1..=1_000);
     assert_eq!(b.uplink.loader.bytes(), bytes_of(&b, 1..=512));
+    b.append("mem", vec![chunk(1_002, 100)]);
+    assert_eq!(b.uplink.held_bytes(), b.uplink.loader.bytes() + b.uplink.live.bytes());
 }
 
 #[test]
@@ -121,6 +123,20 @@ fn nothing_is_read_ahead_of_a_probe_or_of_a_suspect() {
 }
 
 #[test]
+fn what_was_asked_for_before_something_older_came_back_is_not_kept() {
+    let mut b = reader(backlog(100, 1_000));
+    loads(&mut b);
+    answer(&mut b, 1..=100, 1..=16);
+    let (batch, ahead) = (b.take("h").remove(0), loads(&mut b));
+    assert_eq!((batch.seqs()[0], &ahead[..]), (1, &[(17..=100, 16_384)][..]));
+    b.ack(batch.token, QUOTA_EXCEEDED);
+    answer(&mut b, 17..=100, 17..=20);
+    assert_eq!(b.uplink.held_bytes(), 0);
+    b.pass(Duration::from_secs(1));
+    assert_eq!(loads(&mut b)[0].0.start(), &1, "the oldest first");
+}
+
+#[test]
 fn what_is_set_aside_does_not_hold_up_what_follows_it() {
     let limits = Limits { max_packet: 2_000, ..Limits::default() };
     let mut b = Bench::connected(Settings { pace: None, ..settings() }, vec![chunk(1, 3_000), chunk(2, 100)], limits);
@@ -130,7 +146,9 @@ fn what_is_set_aside_does_not_hold_up_what_follows_it() {
 #[test]
 fn a_broker_that_takes_no_value_for_its_size_does_not_empty_the_outbox_at_once() {
     let limits = Limits { max_packet: 2_000, ..Limits::default() };
-    let mut b = Bench::connected(Settings { pace: None, ..settings() }, backlog(20, 3_000), limits);
+    // All but the first are small enough for the next one to be read ahead.
+    let chunks = (1..=20).map(|seq| chunk(seq, if seq == 1 { 3_000 } else { 1_950 })).collect();
+    let mut b = Bench::connected(Settings { pace: None, ..settings() }, chunks, limits);
     assert_eq!(b.quarantined(), [1, 2, 3, 4]);
     b.pass(Duration::from_millis(900));
     assert_eq!(b.quarantined(), vec![0; 0]);
@@ -142,11 +160,19 @@ fn a_broker_that_takes_no_value_for_its_size_does_not_empty_the_outbox_at_once()
 fn an_answer_that_was_not_asked_for_is_counted_and_its_chunks_are_not_kept() {
     let mut b = full_reader(10, 100);
     loads(&mut b);
+    b.input(Input::LoadRefused);
+    answer(&mut b, 1..=10, 1..=5);
+    assert_eq!((b.uplink.counts().stray_inputs, b.uplink.loader.bytes()), (1, 0), "it was refused");
+    b.input(Input::LoadRefused);
+    b.sleep(Duration::from_millis(999));
+    assert_eq!(loads(&mut b), vec![]);
+    b.sleep(Duration::from_millis(1));
+    assert_eq!(loads(&mut b), [(1..=10, 16_384)]);
     for (epoch, range) in [(EPOCH + 1, 1..=10), (EPOCH, 2..=10)] {
         let chunks = vec![chunk(2, 100)];
         b.input(Input::Loaded { epoch, range, chunks });
     }
-    assert_eq!((b.uplink.counts().stray_inputs, b.uplink.loader.bytes()), (2, 0));
+    assert_eq!((b.uplink.counts().stray_inputs, b.uplink.loader.bytes()), (3, 0));
     answer(&mut b, 1..=10, 1..=5);
     assert_eq!(loads(&mut b), [(6..=10, 16_384)]);
     // Whole chunks that touch the range are taken, and no others.
@@ -155,4 +181,14 @@ fn an_answer_that_was_not_asked_for_is_counted_and_its_chunks_are_not_kept() {
     b.input(Input::Loaded { epoch: EPOCH, range: 6..=10, chunks });
     assert_eq!(b.uplink.loader.bytes(), bytes_of(&b, 1..=5) + bytes_of(&b, 6..=6) + bytes_of(&b, 10..=10));
     assert_eq!(b.uplink.counts().unreadable, 3, "7 to 9 were not brought");
+}
+
+#[test]
+fn what_was_declared_lost_before_the_answer_is_not_missed_in_it() {
+    let mut b = full_reader(4, 100);
+    loads(&mut b);
+    b.input(Input::Lost(vec![loss(2, 2)]));
+    b.input(Input::Loaded { epoch: EPOCH, range: 1..=4, chunks: vec![chunk(1, 100), chunk(3, 100), chunk(4, 100)] });
+    assert_eq!(b.uplink.counts().unreadable, 0);
+    assert!(!b.logs.iter().any(|line| line.contains("did not bring")), "{:?}", b.logs);
 }
