@@ -134,3 +134,20 @@ impl Uplink {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_word_of_so_many_hubs_is_kept_and_of_no_more() {
+        let ack = |upto| Ack { v: 1, epoch: 1, upto, ranges: Vec::new() };
+        let mut acks = Acks::default();
+        for hub in 0..=MAX_HUBS {
+            acks.keep(&format!("hub-{hub}"), &ack(1));
+        }
+        assert!(acks.last.len() == MAX_HUBS && !acks.last.contains_key(&format!("hub-{MAX_HUBS}")));
+        acks.keep("hub-0", &ack(2));
+        assert_eq!((acks.last.len(), acks.last["hub-0"].upto), (MAX_HUBS, 2), "one that is known speaks again");
+    }
+}

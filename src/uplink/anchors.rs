@@ -136,6 +136,39 @@ mod tests {
     }
 
     #[test]
+    fn a_note_that_just_fits_forgets_nothing() {
+        let mut anchors = Anchors::default();
+        for n in 10..23 {
+            anchors.learn(&context(&format!("{n}{}", "x".repeat(62)), true), [1, 2]).unwrap();
+        }
+        let note = anchors.learn(&context(&"y".repeat(59), true), [1, 2]).unwrap();
+        assert_eq!((note.len(), anchors.boots.len()), (MAX_NOTE, 14));
+        anchors.learn(&context("z", true), [1, 2]).unwrap();
+        assert_eq!(anchors.boots.len(), 14, "one has gone");
+    }
+
+    #[test]
+    fn one_record_made_by_the_present_clock_is_enough() {
+        let now = Now { mono: std::time::Duration::ZERO, boot: std::time::Duration::from_secs(9), wall_ms: 1_000_000 };
+        let of = |times: &[i64]| {
+            let mut maps = Vec::new();
+            for (seq, ts) in (1..).zip(times) {
+                let point = crate::record::Point {
+                    ts: *ts,
+                    mono: 9_000,
+                    name: "t".into(),
+                    tags: [].into(),
+                    fields: [].into(),
+                    error: None,
+                };
+                crate::wire::encode_record(&Record::new(seq, point), &mut maps);
+            }
+            Chunk { epoch: 1, first: 1, count: times.len() as u32, context: context("a", true), maps: maps.into() }
+        };
+        assert!(is_of_clock(&of(&[500, 1_000_000]), now) && !is_of_clock(&of(&[500, 600]), now));
+    }
+
+    #[test]
     fn what_an_outbox_opened_late_has_kept_is_joined_and_its_own_pair_stands() {
         let mut anchors = Anchors::default();
         anchors.learn(&context("now", true), [5, 6]).unwrap();

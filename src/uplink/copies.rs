@@ -101,6 +101,7 @@ mod tests {
         let mut copies = Copies::default();
         copies.take(&[chunk(&["cpu", EVENT_NAME, "holdover.events", EVENT_NAME])]);
         assert_eq!(copies.0.iter().map(Chunk::seqs).collect::<Vec<_>>(), [2..=2, 4..=4]);
+        assert!(copies.0.iter().all(|copy| copy.records().count() == 1 && is_event(&copy.maps)));
         copies.take(&[chunk(&["cpu", "name"])]);
         assert_eq!(copies.0.len(), 2);
         copies.take(&[chunk(&[EVENT_NAME; 40])]);

@@ -133,6 +133,16 @@ mod tests {
     }
 
     #[test]
+    fn a_doubt_takes_back_what_counts_and_not_how_often_it_happened() {
+        let mut evidence = Evidence::default();
+        for i in 1..=4 {
+            evidence.strike(strike(i * 10_000, 500));
+            evidence.doubt();
+            assert_eq!((evidence.is_grave(), evidence.rest().as_secs()), (i >= 3, [60, 120, 240, 480][i as usize - 1]));
+        }
+    }
+
+    #[test]
     fn a_value_rests_one_minute_then_longer_up_to_ten() {
         let mut evidence = Evidence::default();
         let mut rests = Vec::new();

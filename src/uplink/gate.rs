@@ -122,6 +122,19 @@ mod tests {
     }
 
     #[test]
+    fn a_probe_that_decided_nothing_is_followed_by_another_and_one_of_another_message_is_not() {
+        let (mut gate, mut rng) = (Gate::default(), Rng::new(1));
+        gate.refused(1, Closed::Forbidden, S, &mut rng);
+        assert_eq!(gate.closed(), Some(Closed::Forbidden));
+        let until = gate.opens_at().unwrap();
+        gate.sent(2);
+        gate.probe_undecided(1);
+        assert!(!gate.admits(until) && gate.opens_at().is_none());
+        gate.probe_undecided(2);
+        assert!(gate.admits(until) && gate.opens_at() == Some(until));
+    }
+
+    #[test]
     fn a_lost_connection_frees_the_probe_and_a_new_one_probes_at_once() {
         let (mut gate, mut rng) = (Gate::default(), Rng::new(1));
         for token in 0..10 {

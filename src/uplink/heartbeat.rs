@@ -205,6 +205,38 @@ mod tests {
     }
 
     #[test]
+    fn the_status_is_held_back_only_on_a_connection_that_has_not_had_it_and_after_it_ended_nine() {
+        let mut h = Heartbeat::default();
+        for strikes in 0..=STATUS_STRIKES {
+            h.connected(S);
+            assert_eq!((h.is_held_back(), h.is_suspect()), (strikes >= STATUS_STRIKES, strikes >= META_STRIKES));
+            if strikes < STATUS_STRIKES {
+                h.disconnected(true);
+            }
+        }
+        h.done(S + HELD_BACK, false);
+        h.meta_done();
+        assert!(!h.is_held_back());
+        h.changed(S * 2 + HELD_BACK);
+        assert_eq!(h.next_wake(), Some(S + HELD_BACK + MIN_GAP), "what changes is told again");
+    }
+
+    #[test]
+    fn meta_wakes_by_itself_and_goes_again_when_it_has_changed() {
+        let mut h = Heartbeat::default();
+        h.meta_changed(S);
+        assert!(!h.meta_is_due(S), "without a connection it goes with the next one");
+        h.strikes = META_STRIKES;
+        h.connected(S);
+        h.done(S * 590, false);
+        assert_eq!(h.next_wake(), Some(S + HELD_BACK));
+        h.meta_done();
+        assert_eq!(h.next_wake(), Some(S * 650));
+        h.meta_changed(S * 602);
+        assert!(h.meta_is_due(S * 602) && h.next_wake() == Some(S * 602));
+    }
+
+    #[test]
     fn the_rate_is_what_was_settled_between_two_statuses() {
         let mut h = Heartbeat::default();
         h.connected(S);

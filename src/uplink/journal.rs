@@ -65,6 +65,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn so_many_lines_wait_to_be_taken_and_no_more() {
+        let mut journal = Journal::default();
+        for n in 0..40 {
+            journal.say(Subject::Hub, Severity::Warn, QUIET * n, || format!("line {n}"));
+        }
+        assert_eq!(std::iter::from_fn(|| journal.take()).count(), MAX_WAITING);
+        journal.say(Subject::Hub, Severity::Warn, QUIET * 40, || "line 40".into());
+        let Some(Action::Log { text, .. }) = journal.take() else { panic!("it speaks again") };
+        assert_eq!(text, "line 40 (8 similar lines left out)");
+    }
+
+    #[test]
     fn a_subject_speaks_once_a_minute_and_counts_the_rest() {
         let mut journal = Journal::default();
         for second in 0..=60u64 {

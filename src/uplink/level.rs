@@ -106,6 +106,19 @@ mod tests {
     }
 
     #[test]
+    fn what_an_outbox_opened_late_remembers_does_not_undo_what_a_hub_has_said_since() {
+        let memories = [HubMemory::Never, HubMemory::Acknowledged, HubMemory::Forgotten];
+        for memory in memories {
+            let mut standard = Standard::new(Level::Auto, HubMemory::Never);
+            standard.remember(memory);
+            assert_eq!(standard.memory, memory);
+            standard.acknowledged(false);
+            memories.into_iter().for_each(|memory| standard.remember(memory));
+            assert!(standard.is_hub());
+        }
+    }
+
+    #[test]
     fn a_configured_level_stays_whatever_hubs_say() {
         let mut broker = Standard::new(Level::Broker, HubMemory::Never);
         broker.acknowledged(false);

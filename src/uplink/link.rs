@@ -238,6 +238,19 @@ mod tests {
     }
 
     #[test]
+    fn the_back_off_grows_by_rounds_over_all_urls() {
+        for seed in 0..50 {
+            let (mut link, mut rng, mut now) = (Link::new(3, Reconnect::default()), Rng::new(seed), S);
+            for longest in [2, 2, 4, 4, 4, 8] {
+                link.try_connect(now);
+                link.closed(now, &mut rng);
+                assert!(wait(&link) <= now + S * longest, "seed {seed}: {:?}", wait(&link) - now);
+                now = wait(&link);
+            }
+        }
+    }
+
+    #[test]
     fn silence_is_given_up_and_progress_is_not() {
         let mut link = Link::new(1, Reconnect::default());
         link.try_connect(S);

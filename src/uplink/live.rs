@@ -116,6 +116,17 @@ mod tests {
         assert_eq!(firsts, (1..=14).collect::<Vec<_>>());
         assert_eq!(queue.push("big".into(), vec![chunk(21, LIVE_BYTES, true)]).len(), 7, "too large to wait at all");
         assert_eq!((queue.bytes(), queue.is_empty()), (0, true));
+        assert!(queue.push("fits".into(), vec![chunk(22, LIVE_BYTES - CHUNK_OVERHEAD, true)]).is_empty());
+    }
+
+    #[test]
+    fn a_message_keeps_to_one_epoch_and_its_bytes_are_counted_from_the_first_on() {
+        let mut queue = LiveQueue::default();
+        let other = Chunk { epoch: 2, ..chunk(3, 100, true) };
+        queue.push("cpu".into(), vec![chunk(1, 100, true), chunk(2, 100, true), other]);
+        assert_eq!(queue.bytes(), 3 * (100 + CHUNK_OVERHEAD));
+        let run = queue.front().unwrap();
+        assert_eq!([99, 100, 199, 200, 900].map(|max| run.fitting(max).len()), [1, 1, 1, 2, 2]);
     }
 
     #[test]
@@ -125,7 +136,7 @@ mod tests {
         assert!(queue.push("cpu".into(), chunks).is_empty());
         let run = queue.front().unwrap();
         assert_eq!([1000, 150, 50].map(|max| run.fitting(max).len()), [2, 1, 1]);
-        assert_eq!(queue.take_chunks(2).len(), 2);
+        assert_eq!((queue.take_chunks(2).len(), queue.bytes()), (2, 100 + CHUNK_OVERHEAD));
         assert_eq!(queue.front().unwrap().fitting(1000).len(), 1);
         assert_eq!(queue.take_chunks(1)[0].first, 3);
         assert_eq!((queue.bytes(), queue.is_empty()), (0, true));

@@ -172,7 +172,7 @@ mod tests {
         losses.add(vec![loss(1, 2), loss(5, 6)]);
         let batch = losses.to_send(1);
         losses.sent(&batch, 10);
-        assert_eq!(losses.to_send(9), vec![loss(5, 6)]);
+        assert_eq!((losses.to_send(9), losses.any_to_send()), (vec![loss(5, 6)], true));
         assert!(losses.settle(11).is_empty());
         losses.release(10);
         assert_eq!(losses.to_send(9).len(), 2);
@@ -191,6 +191,120 @@ mod tests {
             losses.recheck(Duration::from_secs(second));
         }
         assert!(losses.any_to_send());
+    }
+
+    /// Three losses, told to the broker.
+    fn told() -> Losses {
+        let mut losses = Losses::default();
+        losses.add(vec![loss(1, 2), loss(5, 6), Loss { epoch: 2, ..loss(5, 6) }]);
+        losses.sent(&losses.to_send(9), 7);
+        assert!(losses.told(8).is_empty() && losses.told(7).is_empty() && !losses.any_to_send());
+        losses
+    }
+
+    #[test]
+    fn a_hub_settles_what_it_has_of_that_epoch_and_nothing_that_it_has_in_part() {
+        let mut losses = told();
+        assert!(losses.stored(1, &[2..=5].into_iter().collect()).is_empty());
+        assert_eq!(losses.stored(1, &[1..=2, 5..=6].into_iter().collect()), [loss(1, 2), loss(5, 6)]);
+        assert_eq!(losses.iter().map(|l| l.epoch).collect::<Vec<_>>(), [2]);
+    }
+
+    #[test]
+    fn a_hub_is_told_again_what_it_asks_for_or_what_is_declared_anew_and_nothing_else() {
+        for (asked, again) in [(3..=4, vec![]), (2..=4, vec![loss(1, 2)]), (3..=5, vec![loss(5, 6)]), (7..=9, vec![])] {
+            let mut losses = told();
+            losses.tell_again(1, asked.clone());
+            assert_eq!(losses.to_send(9), again, "{asked:?}");
+        }
+        let mut losses = told();
+        losses.add(vec![loss(5, 6)]);
+        assert_eq!((losses.to_send(9), losses.iter().count()), (vec![loss(5, 6)], 3));
+        losses.sent(&[loss(5, 6)], 9);
+        losses.add(vec![loss(5, 6)]);
+        assert!(!losses.any_to_send(), "it is on its way");
+    }
+
+    #[test]
+    fn one_without_an_end_is_settled_by_the_broker_alone() {
+        let open = Loss { to: None, ..loss(7, 7) };
+        let mut losses = Losses::default();
+        losses.add(vec![open.clone(), loss(1, 2)]);
+        assert!(losses.stored(1, &[3..=900].into_iter().collect()).is_empty(), "nobody can have all of it");
+        losses.sent(&losses.to_send(9), 1);
+        assert_eq!(losses.told(1), [open]);
+        assert_eq!(losses.iter().collect::<Vec<_>>(), [&loss(1, 2)]);
+    }
+
+    #[test]
+    fn what_hubs_leave_unconfirmed_is_told_again_when_patience_ends_and_not_before() {
+        let mut losses = told();
+        losses.recheck(Duration::ZERO);
+        let at = losses.next_recheck().unwrap();
+        losses.recheck(at - Duration::from_millis(1));
+        assert!(!losses.any_to_send());
+        losses.recheck(at);
+        assert_eq!((losses.to_send(9).len(), losses.next_recheck()), (3, None));
+    }
+
+    #[test]
+    fn patience_lasts_until_a_hub_speaks_whatever_else_is_to_be_told() {
+        let mut losses = told();
+        losses.add(vec![loss(8, 9)]);
+        losses.recheck(Duration::ZERO);
+        losses.stored(1, &[2..=5].into_iter().collect());
+        assert_eq!(losses.next_recheck(), Some(Duration::from_secs(600)), "that was no news");
+        losses.stored(1, &[1..=2].into_iter().collect());
+        assert_eq!(losses.next_recheck(), None);
+    }
+
+    #[test]
+    fn merged_losses_say_no_more_than_was_known_of_both() {
+        let with = |from, to, count, t0, t1| Loss { to, count, t0, t1, ..loss(from, from) };
+        let sum = merged(&with(5, Some(6), 2, 50, 60), &with(1, Some(9), 3, 70, 40));
+        assert_eq!(sum, with(1, Some(9), 5, 50, 60));
+        let unknown = merged(&with(1, Some(2), 0, 0, 60), &with(5, None, 3, 70, 0));
+        assert_eq!(unknown, with(1, None, 0, 70, 60));
+        let other = Loss { reason: LossReason::Corrupt, ..loss(3, 4) };
+        assert_eq!(
+            [merged(&loss(1, 2), &other).reason, merged(&other, &other).reason],
+            [LossReason::Mixed, LossReason::Corrupt]
+        );
+    }
+
+    /// One seq of an epoch.
+    fn loss_of(epoch: u64, seq: u64) -> Loss {
+        Loss { epoch, ..loss(seq, seq) }
+    }
+
+    #[test]
+    fn only_neighbours_of_one_epoch_that_are_not_in_flight_merge() {
+        let mut losses = Losses::default();
+        losses.add(
+            (0..MAX_LOSSES as u64)
+                .map(|i| Loss { epoch: i / 2, ..loss(i % 2 * 1_000 + i, i % 2 * 1_000 + i) })
+                .collect(),
+        );
+        let flying: Vec<Loss> =
+            losses.iter().filter(|l| l.epoch != 7 && (l.epoch, l.from) != (6, 12)).cloned().collect();
+        losses.sent(&flying, 1);
+        losses.add(vec![Loss { epoch: 9_999, ..loss(1, 1) }]);
+        assert_eq!(losses.iter().count(), MAX_LOSSES);
+        assert_eq!(
+            losses.to_send(9),
+            [loss_of(6, 12), Loss { epoch: 7, count: 2, ..loss(14, 1_015) }, Loss { epoch: 9_999, ..loss(1, 1) }]
+        );
+        losses.add(vec![Loss { epoch: 9_998, ..loss(1, 1) }]);
+        assert_eq!(losses.iter().count(), MAX_LOSSES + 1, "nothing is dropped where nothing can be merged");
+    }
+
+    #[test]
+    fn the_two_with_the_fewest_seqs_between_them_merge() {
+        let mut losses = Losses::default();
+        let from = |i: u64| if i == 900 { 90_000 - 90 } else { i * 100 };
+        losses.add((1..=MAX_LOSSES as u64 + 1).map(|i| loss(from(i), from(i) + 1)).collect());
+        assert_eq!(losses.iter().count(), MAX_LOSSES);
+        assert_eq!(losses.iter().find(|l| l.count != 2).map(|l| (l.from, l.to)), Some((89_900, Some(89_911))));
     }
 
     #[test]

@@ -102,3 +102,17 @@ pub fn content_type(encoding: Encoding) -> &'static str {
         Encoding::Json => CONTENT_TYPE_JSON,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packet_weighs_no_less_than_its_parts_and_little_more() {
+        let topic = crate::wire::TopicScheme::new("", "plant", "edge").unwrap().history();
+        for payload in [0, 100, 60_000] {
+            let parts = payload + topic.as_str().len();
+            assert!((parts + 20..parts + 100).contains(&packet_size(&topic, payload)));
+        }
+    }
+}

@@ -119,12 +119,38 @@ mod tests {
     }
 
     #[test]
+    fn a_bucket_that_rested_gives_a_quarter_of_a_second_at_once_and_one_message_of_debt() {
+        let mut bucket = TokenBucket::new(Some(Pace { bytes_per_s: 10_000, batches_per_s: 1_000 }));
+        let mut now = Duration::from_secs(3_600);
+        for _ in 0..3 {
+            assert_eq!(bucket.ready_at(now), now);
+            bucket.spend(1_000);
+        }
+        assert_eq!(bucket.ready_at(now), now + Duration::from_millis(50), "500 bytes of debt");
+        now += Duration::from_millis(50);
+        assert_eq!(bucket.ready_at(now), now);
+        bucket.spend(4_000);
+        assert_eq!(bucket.ready_at(now), now + Duration::from_millis(400));
+    }
+
+    #[test]
     fn no_pace_is_always_ready() {
         let mut bucket = TokenBucket::new(None);
         for _ in 0..1000 {
             bucket.spend(1 << 20);
             assert_eq!(bucket.ready_at(Duration::ZERO), Duration::ZERO);
         }
+    }
+
+    #[test]
+    fn a_batch_that_took_a_second_was_not_too_large_and_a_longer_one_was() {
+        let mut size = BatchSize::new();
+        size.acknowledged(16_384, Duration::from_secs(1), 60_000);
+        assert_eq!(size.bytes(), BATCH_START + BATCH_STEP);
+        size.acknowledged(30_001, Duration::from_secs(2), 60_000);
+        assert_eq!(size.bytes(), 15_000);
+        size.acknowledged(60_000, Duration::from_secs(2), 60_000);
+        assert_eq!(size.bytes(), 15_000, "what was slow does not make it larger");
     }
 
     #[test]

@@ -48,6 +48,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn more_that_waits_is_waited_for_from_now_on() {
+        let mut patience = Patience::default();
+        assert!(!patience.is_over(true, Duration::ZERO));
+        patience.restart();
+        assert_eq!(patience.next_wake(), None);
+        assert!(!patience.is_over(true, FIRST) && patience.next_wake() == Some(FIRST * 2));
+    }
+
+    #[test]
     fn it_grows_from_ten_minutes_to_a_day_until_a_hub_speaks() {
         let (mut patience, mut now, mut waits) = (Patience::default(), Duration::ZERO, Vec::new());
         for _ in 0..12 {

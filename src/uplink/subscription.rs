@@ -130,8 +130,9 @@ mod tests {
         s.connected(S * 3);
         assert!(!s.is_clear(S * 3) && s.is_clear(S * 4), "nothing stands there");
         s.connected(S * 5);
-        s.answered(vec![("a/cmd".into(), 0x87)]);
-        assert!(s.is_clear(S * 5), "nothing will be heard");
+        assert_eq!(s.next_wake(), Some(S * 5), "it is due first");
+        assert!(s.answered(vec![("a/cmd".into(), 1), ("a/status".into(), 0x80)]));
+        assert!(s.is_clear(S * 5) && s.problem().is_some(), "it will not be heard");
     }
 
     #[test]
@@ -144,6 +145,7 @@ mod tests {
         s.connected(S);
         assert!(!s.take_due(S) && s.problem().is_some());
         assert_eq!(s.next_wake(), Some(S + HELD_BACK));
+        assert!(s.is_clear(S), "data does not wait for what is not asked for");
         assert!(s.take_due(S + HELD_BACK));
         s.answered(Vec::new());
         s.disconnected();

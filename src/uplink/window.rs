@@ -192,6 +192,37 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_history_does_not_count_against_the_share_of_history() {
+        let room = Room { messages: 10, bytes: 64 << 10 };
+        for kind in [Kind::Status, sent(1, 0, Route::Live("cpu".into())).kind] {
+            let mut window = Window::default();
+            window.push(Sent { kind, ..sent(1, 10_000, Route::History) });
+            assert!(window.fits_history(55_536, room) && !window.fits_history(55_537, room));
+        }
+        let small = Room { messages: 10, bytes: 8_000 };
+        let window = Window::default();
+        assert!(window.fits_history(6_000, small) && !window.fits_history(6_001, small));
+        assert_eq!([room, small].map(Window::history_share), [60_000, 6_000]);
+    }
+
+    #[test]
+    fn neighbours_are_booked_as_one_stretch_and_each_record_is_counted() {
+        let data = Data { chunks: vec![1..=3, 4..=4, 6..=9, 10..=12], ..Data::new(Route::History, 1, &[]) };
+        assert_eq!((data.stretches(), data.records()), (vec![1..=4, 6..=12], 11));
+    }
+
+    #[test]
+    fn what_a_connection_carried_is_what_was_sent_on_it_and_what_of_that_was_answered() {
+        let mut window = Window::default();
+        window.push(sent(1, 1_000, Route::History));
+        window.push(sent(2, 300, Route::Live("cpu".into())));
+        assert_eq!(window.carried(), (1_300, 0));
+        window.take(2);
+        assert_eq!(window.carried(), (1_300, 300));
+        assert_eq!((window.take_all().len(), window.carried()), (1, (0, 0)), "the next one begins anew");
+    }
+
+    #[test]
     fn an_overtaken_publish_is_owed_its_answer_since_it_was_sent() {
         let mut window = Window::default();
         (1..=3).for_each(|token| window.push(sent(token, 10, Route::History)));

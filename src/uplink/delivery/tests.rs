@@ -221,3 +221,82 @@ fn summary_covers_everything_pending_within_its_bound() {
     let summary = delivery(&crowd).summary(16);
     assert_eq!((summary.len(), summary[0].epoch, summary[15].epoch), (16, 1, 40));
 }
+
+#[test]
+fn only_the_newest_epoch_is_the_current_one() {
+    let d = delivery(&[(7, &[1..=3]), (8, &[])]);
+    assert_eq!(
+        [7, 8].map(|id| d.standing(id).map(|s| (s.is_current, s.next_seq))),
+        [Some((false, 1000)), Some((true, 1000))]
+    );
+    assert_eq!(d.standing(9), None);
+}
+
+fn view(epoch: u64, pending: RangeInclusive<u64>, in_doubt: bool) -> EpochView {
+    EpochView { epoch, next_seq: pending.end() + 1, pending: std::iter::once(pending).collect(), in_doubt }
+}
+
+#[test]
+fn epochs_that_are_found_late_are_older_and_joined_with_what_was_appended_since() {
+    let mut d = Delivery::new(vec![view(7, 1..=2, true)]);
+    d.appended(8, 11..=14);
+    d.claim(8, 11..=11);
+    d.taken(8, 13..=13);
+    d.doubt(7);
+    d.found(vec![view(6, 1..=3, true), view(7, 1..=2, true), view(8, 1..=10, false)]);
+    assert_eq!([6, 7, 8, 9].map(|id| d.age_rank(id)), [0, 1, 2, usize::MAX]);
+    assert_eq!((d.current(), d.oldest_free()), (Some((8, 15)), Some((6, 1..=3))));
+    assert_eq!((d.pending(8).iter().collect::<Vec<_>>(), d.sent(8).len()), (vec![1..=12, 14..=14], 1));
+    assert!(d.is_free(8, 10..=10) && !d.is_free(8, 11..=11) && d.is_free(8, 12..=12));
+    let doubts = |id| d.standing(id).map(|s| (s.ends_in_doubt, s.born, d.is_doubted(id)));
+    assert_eq!([6, 7, 8].map(doubts), [Some((true, 4, false)), Some((true, 3, true)), Some((false, 11, false))]);
+}
+
+#[test]
+fn a_hubs_word_lets_patience_begin_anew_and_silence_does_not() {
+    let minutes = |n: u64| Duration::from_secs(n * 60);
+    let mut d = delivery(&[(7, &[1..=9]), (8, &[])]);
+    d.taken(7, 1..=9);
+    d.recheck(minutes(0));
+    assert_eq!(d.next_recheck(), Some(minutes(10)));
+    d.recheck(minutes(10));
+    assert_eq!((d.pending(7).len(), d.next_recheck()), (9, None), "to be sent again");
+    for (word, wait) in [(20..=30, 20), (1..=3, 10)] {
+        d.taken(7, 1..=9);
+        d.proven(7, word);
+        d.recheck(minutes(10));
+        assert_eq!(d.next_recheck(), Some(minutes(10 + wait)));
+    }
+}
+
+#[test]
+fn the_epoch_that_has_waited_longest_is_looked_at_first() {
+    let mut d = delivery(&[(6, &[1..=9]), (7, &[1..=9]), (8, &[])]);
+    d.taken(7, 1..=9);
+    d.recheck(Duration::from_secs(1));
+    d.taken(6, 1..=9);
+    d.recheck(Duration::from_secs(2));
+    assert_eq!(d.next_recheck(), Some(Duration::from_secs(601)));
+}
+
+/// Each takes two ranges more, so that the bound itself is never hit.
+#[test]
+fn what_the_broker_takes_out_of_the_middle_stays_bounded() {
+    let mut d = delivery(&[(7, &[1..=20_000])]);
+    for seq in (3..20_000).step_by(4) {
+        d.taken(7, seq..=seq);
+        assert!(d.range_count() <= MAX_RANGES, "{} at {seq}", d.range_count());
+    }
+}
+
+#[test]
+fn what_touches_a_pending_stretch_on_one_side_only_is_joined_with_it() {
+    for taken in [1, 3] {
+        let mut d = delivery(&[(7, &[])]);
+        for island in 0..3_000 {
+            d.appended(7, island * 10 + 1..=island * 10 + 3);
+            d.taken(7, island * 10 + taken..=island * 10 + taken);
+        }
+        assert_eq!((d.range_count(), d.backlog()), (MAX_RANGES, 9_000));
+    }
+}

@@ -108,6 +108,12 @@ fn pauses_between_trials_that_end_connections_grow_and_differ() {
         let pause = suspects.next_trial - MIN;
         assert!((S * expected / 2..=S * expected * 2).contains(&pause), "{pause:?}");
     }
+    let pauses = |_| {
+        suspects.pause(MIN, &mut rng);
+        suspects.next_trial - MIN
+    };
+    let pauses: Vec<Duration> = (0..50).map(pauses).collect();
+    assert!(pauses.iter().any(|p| *p < S * 200) && pauses.iter().any(|p| *p > S * 400), "{pauses:?}");
     suspects.accepted(1, &[1..=1], 100, true);
     suspects.pause(MIN, &mut rng);
     assert!(suspects.next_trial <= MIN * 2, "a trial went well");
@@ -151,4 +157,66 @@ fn another_head_starts_counting_anew() {
         suspects.lost_on(epoch, &[first..=first]);
     }
     assert!(suspects.is_empty());
+}
+
+#[test]
+fn what_cannot_be_read_is_told_from_what_lies_beside_it() {
+    let mut suspects = Suspects::default();
+    suspects.accuse(1, &[1..=3, 4..=6, 7..=9]);
+    suspects.accuse(2, &[4..=6]);
+    for (seqs, touched) in
+        [(4..=6, vec![4..=6]), (3..=4, vec![1..=3, 4..=6]), (10..=20, vec![]), (5..=7, vec![4..=6, 7..=9])]
+    {
+        assert_eq!(suspects.within(1, &seqs), touched, "{seqs:?}");
+    }
+}
+
+#[test]
+fn only_values_that_ended_three_connections_are_told_of_and_by_their_records() {
+    let mut suspects = Suspects::default();
+    suspects.accuse(1, &chunks(3));
+    for (times, told) in [(1, 0), (2, 0), (3, 7), (4, 7)] {
+        suspects.struck(1, &[101..=107], strike(900, 400), MIN * times);
+        assert_eq!(suspects.held_records(), told, "after {times}");
+        suspects.next_trial = Duration::ZERO;
+        while let Some((group, _)) = suspects.resting.pop_front() {
+            suspects.groups.push(group);
+        }
+    }
+}
+
+#[test]
+fn the_suspect_that_is_due_first_is_tried_first() {
+    let mut suspects = Suspects::default();
+    for (first, minutes) in [(1, 5), (11, 3), (21, 4)] {
+        suspects.rest(Group::new(1, &[first..=first]), MIN * minutes);
+    }
+    assert!(!suspects.next_on_trial(MIN * 3 - S) && suspects.next_on_trial(MIN * 3));
+    assert_eq!(suspects.next().map(|g| g.chunks.clone()), Some(vec![11..=11]));
+    suspects.adjourn(MIN * 3);
+    suspects.next_trial = MIN * 9;
+    assert_eq!(suspects.next_due(), Some(MIN * 9), "none before");
+}
+
+#[test]
+fn a_group_holds_its_own_chunks_of_its_epoch() {
+    let chunk = |epoch, first, count| {
+        let context = crate::record::ClockContext { boot: "b".into(), synced: true };
+        Chunk { epoch, first, count, context, maps: vec![0u8; 9].into() }
+    };
+    let group = Group::new(1, &[1..=3, 7..=7]);
+    assert!(group.holds(&chunk(1, 1, 3)) && group.holds(&chunk(1, 7, 1)));
+    assert!(!group.holds(&chunk(2, 1, 3)) && !group.holds(&chunk(1, 4, 1)) && !group.holds(&chunk(1, 1, 2)));
+}
+
+#[test]
+fn what_rests_has_changed_when_any_group_lost_a_chunk() {
+    let mut suspects = Suspects::default();
+    suspects.rest(Group::new(1, &[1..=1, 2..=2]), MIN);
+    suspects.rest(Group::new(1, &[3..=3, 4..=4]), MIN);
+    assert!(suspects.resting_if_changed().is_some());
+    suspects.retain(|_, _| true);
+    assert!(suspects.resting_if_changed().is_none());
+    suspects.retain(|_, chunk| chunk.start() % 2 == 0);
+    assert_eq!(suspects.resting_if_changed().map(Iterator::count), Some(2));
 }

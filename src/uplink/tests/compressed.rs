@@ -70,6 +70,8 @@ mod with_zstd {
         assert!(batch.payload.len() * 4 < bytes.len(), "{} of {}", batch.payload.len(), bytes.len());
         assert_eq!(raw_records(&bytes).unwrap().len(), 50);
         assert_eq!((batch.seqs(), batch.content_type), ((1..=50).collect(), "application/vnd.msgpack"));
+        let (stored, wire) = (bytes.len(), b.uplink.squeeze.wire(bytes.len()));
+        assert!((batch.payload.len()..stored / 2).contains(&wire), "{stored} are expected to weigh {wire}");
         b.ack(batch.token, 0);
         assert_eq!(b.settled(), (1..=50).collect::<Vec<_>>());
     }

@@ -74,6 +74,19 @@ fn the_clocks_of_a_boot_are_kept_once_and_put_its_records_right_in_the_next() {
 }
 
 #[test]
+fn a_boot_learns_the_time_by_its_own_records_under_a_synchronised_clock_alone() {
+    let of_boot = |seq: u64, boot: &str, synced: bool| Chunk {
+        context: ClockContext { boot: boot.into(), synced },
+        ..chunk(seq, 100)
+    };
+    let mut b = Bench::connected(settings(), vec![], Limits::default());
+    b.append("cpu", vec![of_boot(1, "boot-0", true)]);
+    assert_eq!((b.uplink.anchors.of("boot-0"), b.uplink.anchors.of("boot-1")), (None, None));
+    b.append("cpu", vec![of_boot(2, "boot-1", false), of_boot(3, "boot-1", true)]);
+    assert_eq!(b.uplink.anchors.of("boot-1"), Some([500_000, 1_700_000_000_000]), "by the second of them");
+}
+
+#[test]
 fn a_clock_that_was_set_while_the_disk_refused_is_not_the_one_of_the_records_that_waited() {
     let anchors = |b: &Bench| {
         let notes = b.actions.iter().filter(|a| matches!(a, Action::Note { key: Anchors::NOTE, .. }));
@@ -151,6 +164,29 @@ fn live_that_cannot_wait_becomes_history_and_is_delivered() {
     assert_eq!(delivered.len(), 20, "each once: {delivered:?}");
     assert_eq!(delivered[0], 1);
     assert!(delivered[1] > 10, "the newest waited as live: {delivered:?}");
+}
+
+#[test]
+fn a_run_too_large_to_wait_goes_by_history_and_pushes_nothing_out() {
+    let mut b = Bench::connected(settings(), vec![], Limits { receive_max: 1, ..Limits::default() });
+    b.append("cpu", vec![chunk(1, 100)]);
+    let first = b.take_one("m/cpu");
+    b.append("mem", vec![chunk(2, 100)]);
+    let held = b.uplink.held_bytes();
+    b.append("big", (3..=12).map(|seq| chunk(seq, 7_000)).collect());
+    assert_eq!(b.uplink.held_bytes(), held);
+    b.ack(first.token, 0);
+    let second = b.take_one("m/mem");
+    b.ack(second.token, 0);
+    assert_eq!(b.take_one("h").seqs()[0], 3);
+}
+
+#[test]
+fn an_append_of_nothing_holds_nothing_up() {
+    let mut b = Bench::connected(settings(), vec![], Limits::default());
+    b.append("cpu", vec![]);
+    b.append("cpu", vec![chunk(1, 100)]);
+    assert_eq!(b.take_one("m/cpu").seqs(), [1]);
 }
 
 #[test]
@@ -253,6 +289,7 @@ fn seqs_that_a_load_does_not_bring_are_said_and_asked_for_again() {
     assert_eq!(batch.seqs(), vec![1, 3, 4]);
     b.ack(batch.token, 0);
     assert_eq!(b.uplink.counts().unreadable, 1);
+    assert_eq!(b.uplink.problems(), ["1 records cannot be read from the outbox at present"]);
     assert!(b.logs.iter().any(|l| l.contains("did not bring seqs 2 to 2")), "{:?}", b.logs);
     b.chunks.insert((EPOCH, 2), missing);
     b.pass(Duration::from_secs(31));
@@ -283,4 +320,65 @@ fn a_refused_load_is_asked_again_and_never_doubled() {
     let late = Input::Loaded { epoch: EPOCH + 1, range: 1..=2, chunks: vec![] };
     b.input(late);
     assert_eq!(b.uplink.counts().stray_inputs, 1);
+}
+
+#[test]
+fn what_waits_to_go_live_is_history_on_the_next_connection() {
+    let mut b = Bench::connected(settings(), vec![], Limits { receive_max: 1, ..Limits::default() });
+    b.append("cpu", vec![chunk(1, 100)]);
+    b.append("mem", vec![chunk(2, 100)]);
+    b.seen.clear();
+    b.lose();
+    assert_eq!(b.uplink.held_bytes(), 0);
+    b.reconnect();
+    assert_eq!((b.take_one("h").seqs(), b.seen.len()), (vec![1, 2], 0));
+}
+
+#[test]
+fn json_that_weighs_more_than_was_estimated_waits_for_its_place() {
+    let tight = Settings { encoding: Encoding::Json, in_flight_bytes: 32 << 10, ..settings() };
+    let mut escaped = chunk(2, 100);
+    let mut record: Record = rmp_serde::from_slice(&escaped.maps).unwrap();
+    record.fields.insert("x".into(), Value::Str("\u{1}".repeat(4_500)));
+    let mut maps = Vec::new();
+    encode_record(&record, &mut maps);
+    escaped.maps = maps.into();
+    let mut b = Bench::connected(tight, vec![], Limits::default());
+    b.append("cpu", vec![chunk(1, 10_000)]);
+    let first = b.take_one("m/cpu");
+    b.append("mem", vec![escaped]);
+    assert!(b.seen.is_empty(), "10 and 27 KB are more than 32");
+    b.ack(first.token, 0);
+    assert!(b.take_one("m/mem").payload.len() > 27_000);
+}
+
+#[test]
+fn a_message_of_the_running_boot_has_the_clocks_as_they_stand_now() {
+    let mut b = Bench::connected(settings(), vec![], Limits::default());
+    b.append("cpu", vec![chunk(1, 100)]);
+    b.seen.clear();
+    b.sleep(Duration::from_secs(10));
+    b.append("cpu", vec![chunk(2, 100)]);
+    assert_eq!(b.take_one("m/cpu").envelope().anchor, Some([510_000, 1_700_000_010_000]));
+}
+
+#[test]
+fn so_many_losses_ride_on_a_message_as_it_has_room_for() {
+    let losses: Vec<Loss> = (1..=40).map(|i| loss(1_000 + i * 10, 1_000 + i * 10)).collect();
+    for (max_packet, full) in [(u32::MAX, true), (700, false)] {
+        let mut b = Bench::new(Settings { pace: None, ..settings() }, backlog(1, 200));
+        b.input(Input::Lost(losses.clone()));
+        b.input(Input::Connected(Limits { max_packet, ..Limits::default() }));
+        let mut told = Vec::new();
+        while told.iter().sum::<usize>() < 40 {
+            let own = b.seen.remove(0);
+            if own.topic == "h" {
+                assert!(own.payload.len() < max_packet as usize);
+                told.push(own.envelope().losses.len());
+            }
+            b.ack(own.token, 0);
+        }
+        assert_eq!(told == [32, 8], full, "{told:?}");
+        assert_eq!((b.uplink.backlog(), b.quarantined()), (0, vec![]));
+    }
 }

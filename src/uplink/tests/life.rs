@@ -14,9 +14,11 @@ fn connecting_brings_will_status_and_meta_of_one_session() {
     let offline: crate::wire::Offline = serde_json::from_slice(&will.payload).unwrap();
     assert_eq!((will.topic.as_str(), will.retain, &offline.session), ("v1/plant/edge/status", true, &session));
     b.input(Input::Connected(Limits::default()));
+    assert_eq!(b.logs, ["Info: connected to mqtts://one:8883"]);
     let (status, meta) = (b.take_one("status"), b.take_one("meta"));
     assert!(status.retain && meta.retain && status.content_type == "application/json");
     let status = status.status();
+    assert_eq!(status.state, crate::wire::State::Online);
     assert_eq!((status.session, status.epoch, status.next_seq, status.backlog), (session, EPOCH, 4, 3));
     assert_eq!((status.pending[0].from, status.pending[0].to), (1, 3));
 }
@@ -261,4 +263,73 @@ fn status_stays_within_its_bounds_whatever_happened() {
 fn offline(session: &str) -> Input {
     let payload = format!("{{\"state\":\"offline\",\"session\":\"{session}\"}}").into_bytes();
     Input::Received(Message { topic: "v1/plant/edge/status".into(), payload, ..Message::default() })
+}
+
+#[test]
+fn meta_is_not_published_when_there_is_none_and_said_to_be_too_large_when_it_is() {
+    for (bytes, published, told) in [(0, false, false), (700, true, false), (2_000, false, true)] {
+        let mut b = Bench::new(Settings { meta: vec![b'm'; bytes], ..settings() }, vec![]);
+        b.act();
+        b.input(Input::Connected(Limits { max_packet: 1_000, ..Limits::default() }));
+        assert_eq!((b.take("status").len(), b.take("meta").len()), (1, usize::from(published)), "{bytes} bytes");
+        assert_eq!(b.logs.iter().any(|line| line.contains("above the broker's limit")), told, "{:?}", b.logs);
+    }
+}
+
+#[test]
+fn failed_attempts_are_told() {
+    let mut b = Bench::new(settings(), vec![]);
+    b.act();
+    for _ in 0..2 {
+        b.actions.clear();
+        b.input(Input::Closed(CloseReason::Connect("refused".into())));
+        b.pass(S * 5);
+    }
+    assert_eq!(b.uplink.problems(), ["not connected; 2 attempts failed"]);
+    b.input(Input::Connected(Limits::default()));
+    assert_eq!(b.logs.last().unwrap(), "Info: connected to mqtts://one:8883 after 2 failed attempts");
+}
+
+#[test]
+fn a_stop_before_our_own_topic_was_heard_publishes_nothing_live() {
+    let mut b = Bench::new(settings(), vec![]);
+    b.act();
+    b.uplink.handle(Input::Connected(Limits::default()), b.now);
+    b.uplink.handle(Input::Appended { collector: "cpu".into(), chunks: vec![chunk(1, 100)] }, b.now);
+    b.input(Input::Stop);
+    assert!(b.take_one("status").payload.starts_with(b"{\"state\":\"offline\"") && b.seen.is_empty());
+}
+
+#[test]
+fn the_status_tells_how_long_the_backlog_takes_at_the_rate_of_the_last_minute() {
+    let b = Bench::connected(settings(), vec![], Limits::default());
+    assert_eq!(b.uplink.status(b.now).eta_s, Some(0));
+    let mut b = Bench::connected(Settings { pace: None, ..settings() }, backlog(7, 20_000), Limits::default());
+    assert_eq!(b.uplink.status(b.now).eta_s, None, "no rate is known yet");
+    for _ in 0..3 {
+        let batch = b.seen.remove(0);
+        b.ack(batch.token, 0);
+    }
+    b.pass(S * 60);
+    let status = b.take_one("status").status();
+    assert_eq!((status.backlog, status.eta_s), (4, Some(80)), "three records in a minute");
+    b.lose();
+    assert_eq!(b.uplink.status(b.now).eta_s, None);
+}
+
+#[test]
+fn meta_that_finds_no_place_ever_does_not_hold_up_the_status() {
+    let tight = Settings { in_flight_bytes: 32 << 10, meta: vec![b'm'; 40_000], ..settings() };
+    let mut b = Bench::connected(tight, vec![], Limits::default());
+    b.pass(S * 61);
+    assert_eq!((b.take("status").len(), b.take("meta").len()), (1, 0));
+}
+
+#[test]
+fn meta_is_published_again_when_it_is_another() {
+    let mut b = Bench::connected(settings(), vec![], Limits::default());
+    b.input(Input::Meta(b"{}".to_vec()));
+    assert!(b.seen.is_empty());
+    b.input(Input::Meta(b"{\"v\":2}".to_vec()));
+    assert_eq!(b.take_one("meta").payload, b"{\"v\":2}");
 }

@@ -1,11 +1,17 @@
 //! The uplink by example: a hand-driven world with one line per thing that happens.
 
 mod answers;
+mod commands;
 mod compressed;
+mod copies;
+mod ends;
 mod hubs;
+mod kept;
 mod lanes;
 mod life;
 mod poison;
+mod reading;
+mod trials;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -140,7 +146,14 @@ impl Bench {
 
     /// Waits for the next attempt and lets it succeed; status and meta are acknowledged.
     fn reconnect(&mut self) {
+        self.come_up();
+        self.ack_own();
+    }
+
+    /// Waits for the next attempt and lets it succeed.
+    fn come_up(&mut self) {
         let connect = |a: &Action| matches!(a, Action::Connect { .. });
+        self.act();
         for _ in 0..100 {
             if self.actions.iter().any(connect) {
                 break;
@@ -149,7 +162,6 @@ impl Bench {
         }
         self.actions.retain(|a| !connect(a));
         self.input(Input::Connected(Limits::default()));
-        self.ack_own();
     }
 
     fn act(&mut self) {
@@ -181,7 +193,7 @@ impl Bench {
                     let kept = Message { topic, payload, retained: true, ..Message::default() };
                     self.uplink.handle(Input::Received(kept), self.now);
                 }
-                Action::Log { text, .. } => self.logs.push(text),
+                Action::Log { severity, text } => self.logs.push(format!("{severity:?}: {text}")),
                 action => self.actions.push(action),
             }
         }

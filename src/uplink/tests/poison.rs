@@ -95,7 +95,14 @@ fn losses_that_ride_along_are_not_held_against_the_records() {
     assert_eq!((alone.seqs(), alone.envelope().losses.len()), (vec![1], 0));
     b.ack(alone.token, SUCCESS);
     assert_eq!((b.settled(), b.quarantined()), (vec![1], vec![]));
-    b.pass(Duration::from_secs(61));
+    b.pass(Duration::from_secs(50));
+    b.append("cpu", vec![chunk(2, 100)]);
+    b.seen.clear();
+    b.actions.clear();
+    b.lose();
+    b.reconnect();
+    assert_eq!(b.take_one("h").envelope().losses.len(), 0, "not beside other records either");
+    b.pass(Duration::from_secs(11));
     assert_eq!(b.take_one("h").envelope().losses.len(), 1, "the losses are still told");
 }
 
@@ -195,6 +202,18 @@ fn a_value_that_dies_on_a_link_that_also_dies_of_itself_is_not_convicted() {
 }
 
 #[test]
+fn a_value_that_dies_on_a_link_that_also_ends_with_others_is_not_convicted() {
+    let mut b = Bench::connected(unpaced(), backlog(8, 200), Limits::default());
+    let runs = std::cell::Cell::new(0);
+    live_on(&mut b, Duration::from_secs(4 * 3_600), true, |seen| {
+        let live = seen.topic == "m/cpu";
+        runs.set(runs.get() + u32::from(live));
+        carries(5)(seen) || live && runs.get() % 18 == 0
+    });
+    assert_eq!(b.quarantined(), vec![0; 0]);
+}
+
+#[test]
 fn live_goes_at_once_while_suspects_rest() {
     let mut b = Bench::connected(unpaced(), backlog(8, 200), Limits::default());
     live_on(&mut b, Duration::from_secs(100), false, carries(5));
@@ -218,6 +237,21 @@ fn silence_and_shutdowns_quarantine_nothing() {
         b.reconnect();
     }
     assert_eq!(b.quarantined(), vec![0; 0]);
+}
+
+#[test]
+fn packet_too_large_convicts_none_of_two_that_were_in_flight() {
+    let mut b = Bench::connected(unpaced(), vec![chunk(1, 20_000), chunk(2, 19_000)], Limits::default());
+    assert_eq!(b.take("h").len(), 2);
+    b.input(Input::Closed(CloseReason::Server { code: PACKET_TOO_LARGE, text: "too large".into() }));
+    assert_eq!(b.quarantined(), vec![0; 0]);
+    b.reconnect();
+    let other = b.take_one("h");
+    assert_eq!(other.seqs(), [2], "what is suspected makes way");
+    b.ack(other.token, SUCCESS);
+    assert_eq!(b.take_one("h").seqs(), [1]);
+    b.input(Input::Closed(CloseReason::Server { code: PACKET_TOO_LARGE, text: "too large".into() }));
+    assert_eq!(b.quarantined(), [1]);
 }
 
 #[test]
