@@ -235,7 +235,17 @@ impl Outbox {
         let path = self.current().dir.join(SegmentName { first, last: None, corrupt: false }.file_name());
         self.half_made = active.is_err() && first == self.next_seq() && self.disk.blocks(&path).is_ok();
         self.writing = Writing::Ready(active?);
+        self.measure_before(first);
         Ok(())
+    }
+
+    /// Closing a segment writes its last pages: they count from now on, not from the next look at the whole directory.
+    fn measure_before(&mut self, first: u64) {
+        let disk = Arc::clone(&self.disk);
+        let Some((_, file)) = self.current_mut().segments.range_mut(..first).next_back() else { return };
+        if let Ok(blocks) = disk.blocks(&file.path) {
+            file.blocks = blocks;
+        }
     }
 
     fn create_segment(&mut self, at: usize, first: u64, copied: &Batch) -> Result<Active, Fault> {

@@ -61,8 +61,11 @@ impl Opening<'_> {
         let recent = |first: &&u64| *epoch.seqs_of(**first).end() >= saved_next;
         let recent: Vec<u64> = epoch.segments.keys().rev().skip(1).take_while(recent).copied().collect();
         for first in recent {
-            let Some(file) = epoch.segments.get(&first).filter(|file| !file.raw) else { continue };
-            let sealed = Sealed::open(self.disk, &file.path, self.options.cache_bytes / 4);
+            let Some(file) = epoch.segments.get(&first) else { continue };
+            let sealed = match file.raw {
+                true => Sealed::open_raw(self.disk, &file.path, epoch.id, first),
+                false => Sealed::open(self.disk, &file.path, self.options.cache_bytes / 4),
+            };
             // A damaged one is judged when it is loaded.
             for burn in sealed.and_then(|sealed| sealed.burns(epoch.id)).unwrap_or_default() {
                 self.lose(epoch, burn.first..=burn.last(), burn.reason, burn.times, true);

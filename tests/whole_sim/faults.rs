@@ -167,8 +167,10 @@ impl World {
             handle.set_note(HubMemory::NOTE, "");
         }
         self.oracle.restarted();
-        self.started(&found)?;
-        // A crash may have come while it started.
+        // A crash may have come while it started: then nobody has seen what it found.
+        if self.watch.lock().expect("one thread").image.is_none() {
+            self.started(&found)?;
+        }
         self.written()
     }
 
