@@ -81,7 +81,7 @@ impl Uplink {
         self.heartbeat.connected(now);
         self.subscription.connected(now);
         self.gates.values_mut().chain([&mut self.history_gate]).for_each(|gate| gate.connected(now));
-        self.behind = self.delivery.oldest_free().is_some();
+        self.behind = self.delivery.next_free().is_some();
         let url = self.url();
         if !self.link.retains() {
             self.journal.say(Subject::Status, Severity::Warn, now, || {
@@ -166,7 +166,7 @@ impl Uplink {
         if !losses.is_empty() {
             self.out.push_back(Action::SettleLosses(losses));
         }
-        let draining = self.delivery.oldest_free().is_some() || self.window.iter().any(Sent::is_history);
+        let draining = self.delivery.next_free().is_some() || self.window.iter().any(Sent::is_history);
         if self.behind && !draining {
             self.behind = false;
             self.heartbeat.changed(now);
@@ -383,7 +383,7 @@ impl Uplink {
             return self.suspects.struck(head.epoch, &chunks, Strike { size, published, answered }, now);
         }
         if !head.suspect {
-            self.suspects.lost_on(head.epoch, &chunks);
+            self.suspects.lost_on(head.epoch, &chunks, now);
         }
         None
     }

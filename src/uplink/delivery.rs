@@ -39,6 +39,8 @@ pub struct Standing {
 #[derive(Debug, Default)]
 pub struct Delivery {
     epochs: Vec<Epoch>,
+    /// History goes on behind this epoch's seq.
+    passed: Option<(u64, u64)>,
 }
 
 impl Delivery {
@@ -53,12 +55,12 @@ impl Delivery {
                 ..Epoch::new(v.epoch)
             })
             .collect();
-        Self { epochs }
+        Self { epochs, passed: None }
     }
 
     /// Epochs found later than the start; they are older than whatever was appended since.
     pub fn found(&mut self, views: Vec<EpochView>) {
-        let newer = std::mem::replace(self, Self::new(views)).epochs;
+        let newer = std::mem::replace(&mut self.epochs, Self::new(views).epochs);
         for epoch in newer {
             match self.epoch_mut(epoch.id) {
                 Some(known) => {
@@ -292,9 +294,17 @@ impl Delivery {
         self.epoch(id).is_some_and(|e| e.is_wanted(seqs))
     }
 
-    /// The oldest stretch that history has to send.
-    pub fn oldest_free(&self) -> Option<(u64, RangeInclusive<u64>)> {
-        self.epochs.iter().find_map(|e| e.first_free().map(|r| (e.id, r)))
+    /// The stretch that history has to send next: the oldest that is not passed over.
+    pub fn next_free(&self) -> Option<(u64, RangeInclusive<u64>)> {
+        let passed = self.passed.and_then(|(id, last)| Some((self.epochs.iter().position(|e| e.id == id)?, last)));
+        let (at, first) = passed.map_or((0, 0), |(at, last)| (at, last.saturating_add(1)));
+        let from = |(i, e): (usize, &Epoch)| e.first_free(if i == 0 { first } else { 0 }).map(|r| (e.id, r));
+        self.epochs[at..].iter().enumerate().find_map(from)
+    }
+
+    /// What is older waits.
+    pub fn go_on_behind(&mut self, passed: Option<(u64, u64)>) {
+        self.passed = passed;
     }
 
     /// The oldest seq that is not settled, spoken for or not.

@@ -70,6 +70,11 @@ impl Evidence {
         self.counted >= STRIKES && self.most_answered > any_cut
     }
 
+    /// Its next lost connection will count.
+    pub fn is_nearing(&self) -> bool {
+        self.contrast && self.counted > 0 && self.counted < STRIKES
+    }
+
     /// It has ended connections as often as would convict it with contrast.
     pub fn is_grave(&self) -> bool {
         self.times >= STRIKES

@@ -81,7 +81,7 @@ impl Uplink {
             return None;
         }
         if !self.history_gate.admits(now.mono) {
-            let work = self.delivery.oldest_free().is_some() || self.losses.any_to_send();
+            let work = self.delivery.next_free().is_some() || self.losses.any_to_send();
             self.history_wake = self.history_gate.opens_at().filter(|_| work);
             self.live_paused = false;
             return None;
@@ -133,7 +133,7 @@ impl Uplink {
         }
         let want = match group.as_ref().and_then(Group::span) {
             Some(span) => Some((group.map_or(0, |g| g.epoch), span)),
-            None => self.delivery.oldest_free(),
+            None => self.delivery.next_free(),
         };
         match want {
             Some(_) if self.loader.retry_at.is_some_and(|at| at > now) => {
@@ -156,7 +156,7 @@ impl Uplink {
         if !idle || !ordinary || loader.bytes() > max_bytes || loader.chunks.len() > MAX_CHUNKS / 2 {
             return None;
         }
-        let (epoch, free) = self.delivery.oldest_free()?;
+        let (epoch, free) = self.delivery.next_free()?;
         let next = last.last() + 1;
         (epoch == last.epoch && free.contains(&next))
             .then(|| self.loader.ask(epoch, next..=*free.end(), max_bytes, now))

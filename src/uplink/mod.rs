@@ -278,8 +278,10 @@ impl Uplink {
 
     /// What rests is passed over by history.
     fn hide_resting(&mut self) {
+        let passed = self.suspects.passed();
         if let Some(resting) = self.suspects.resting_if_changed() {
             self.delivery.rest(resting);
+            self.delivery.go_on_behind(passed);
         }
     }
 

@@ -14,12 +14,16 @@ use super::backoff::Rng;
 use super::evidence::{Evidence, STRIKES, Strike};
 use crate::wire::Chunk;
 
-/// Groups that may rest, and chunks in them; beyond it the oldest are ordinary data again.
+/// Groups that may rest, and chunks in them; beyond it the oldest are ordinary data again, and history goes on behind
+/// what was accused last: else those few too many would end each connection before anything else is sent, and
+/// bring doubt on every trial.
 pub const MAX_RESTING: usize = 64;
 const MAX_RESTING_CHUNKS: usize = 2048;
 /// Between a trial that ended a connection and the next one of any suspect; doubled with each in a row.
 const PAUSE: Duration = Duration::from_secs(30);
 const MAX_DOUBLINGS: u32 = 3;
+/// How long history passes over what was too much, unless half of the room is free again before.
+const PASSED_FOR: Duration = Duration::from_secs(6 * 3600);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
@@ -69,6 +73,8 @@ pub struct Suspects {
     ended: u32,
     /// The head of the last lost connections: epoch, first seq, how many in a row.
     head: Option<(u64, u64, u32)>,
+    /// Where ordinary data was accused last when no more could rest: epoch, last seq; and until when it is passed over.
+    passed: Option<(u64, u64, Duration)>,
 }
 
 impl Suspects {
@@ -95,6 +101,11 @@ impl Suspects {
             group.chunks.clone().into_iter().map(move |c| (epoch, c))
         };
         std::mem::take(&mut self.changed).then(|| self.resting.iter().flat_map(chunks))
+    }
+
+    /// Where history goes on, while too many are accused for all to rest: behind this epoch's seq.
+    pub fn passed(&self) -> Option<(u64, u64)> {
+        self.passed.map(|(epoch, last, _)| (epoch, last))
     }
 
     /// Records in values that ended connections again and again and are not convicted.
@@ -126,6 +137,15 @@ impl Suspects {
             self.changed |= group.chunks.len() < before;
         }
         self.resting.retain(|(g, _)| !g.chunks.is_empty());
+    }
+
+    /// With room for a while, or after long, history begins at the oldest again.
+    fn look_for_room(&mut self, now: Duration) {
+        let few = self.groups.len() + self.resting.len() <= MAX_RESTING / 2;
+        if self.passed.is_some_and(|(.., until)| few || until <= now) {
+            self.passed = None;
+            self.changed = true;
+        }
     }
 
     /// A message of `bytes` with these chunks was accepted: they are acquitted, and it tells about the others.
@@ -185,8 +205,7 @@ impl Suspects {
     fn rest(&mut self, group: Group, until: Duration) {
         self.resting.push_back((group, until));
         self.changed = true;
-        let chunks = |resting: &VecDeque<(Group, Duration)>| resting.iter().map(|(g, _)| g.chunks.len()).sum::<usize>();
-        while self.resting.len() > MAX_RESTING || chunks(&self.resting) > MAX_RESTING_CHUNKS {
+        while is_too_much(self.resting.iter().map(|(group, _)| group)) {
             self.resting.pop_front();
         }
     }
@@ -205,12 +224,15 @@ impl Suspects {
         self.next_trial = now + rng.between(pause / 2, pause * 2);
     }
 
-    /// Puts the resting group that is due first on trial, if nothing is. Returns whether it did.
+    /// Puts the resting group that is due first on trial, if nothing is; before others one that is nearly convicted: with
+    /// many, the count of each would else be begun anew before it ends. Returns whether it did.
     pub fn next_on_trial(&mut self, now: Duration) -> bool {
+        self.look_for_room(now);
         if !self.groups.is_empty() || self.next_due().is_none_or(|at| at > now) {
             return false;
         }
-        let first = (0..self.resting.len()).min_by_key(|i| self.resting[*i].1);
+        let rank = |(group, until): &(Group, Duration)| (*until > now || !group.evidence.is_nearing(), *until);
+        let first = (0..self.resting.len()).min_by_key(|i| rank(&self.resting[*i]));
         let Some((group, _)) = first.and_then(|i| self.resting.remove(i)) else { return false };
         self.changed = true;
         self.groups.push(group);
@@ -223,7 +245,7 @@ impl Suspects {
     }
 
     /// A connection was lost with this as the oldest data in flight. [`STRIKES`] in a row accuse it.
-    pub fn lost_on(&mut self, epoch: u64, chunks: &[RangeInclusive<u64>]) {
+    pub fn lost_on(&mut self, epoch: u64, chunks: &[RangeInclusive<u64>], now: Duration) {
         let Some(first) = chunks.first().map(|c| *c.start()) else { return };
         let times = match self.head {
             Some((e, f, times)) if (e, f) == (epoch, first) => times + 1,
@@ -233,8 +255,17 @@ impl Suspects {
         if times >= STRIKES {
             self.head = None;
             self.accuse(epoch, chunks);
+            if is_too_much(self.groups.iter().chain(self.resting.iter().map(|(group, _)| group))) {
+                self.passed = chunks.last().map(|c| (epoch, *c.end(), now + PASSED_FOR));
+            }
         }
     }
+}
+
+/// More than may rest.
+fn is_too_much<'a>(groups: impl Iterator<Item = &'a Group>) -> bool {
+    let (groups, chunks) = groups.fold((0, 0), |(groups, chunks), g| (groups + 1, chunks + g.chunks.len()));
+    groups > MAX_RESTING || chunks > MAX_RESTING_CHUNKS
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ impl Uplink {
     /// Resting suspects that are due go on trial, but on each connection other data goes first: a trial may end it.
     pub(super) fn try_suspects(&mut self, now: Duration) {
         self.suspects_wake = None;
-        let nothing_else = self.delivery.oldest_free().is_none() && self.live.is_empty() && self.window.is_empty();
+        let nothing_else = self.delivery.next_free().is_none() && self.live.is_empty() && self.window.is_empty();
         let may_end = self.data_accepted || (nothing_else && self.is_proven());
         if !may_end {
             return;

@@ -44,12 +44,12 @@ impl Epoch {
         }
     }
 
-    /// The first stretch of seqs to be sent that nothing hides.
-    pub(super) fn first_free(&self) -> Option<RangeInclusive<u64>> {
+    /// The first stretch of seqs to be sent, from `first` on, that nothing hides.
+    pub(super) fn first_free(&self, first: u64) -> Option<RangeInclusive<u64>> {
         if self.doubted {
             return None;
         }
-        let in_set = |set: &RangeSet| set.iter().find_map(|r| self.first_free_in(r));
+        let in_set = |set: &RangeSet| set.within(first..=u64::MAX).find_map(|r| self.first_free_in(r));
         [&self.pending, &self.again].into_iter().filter_map(in_set).min_by_key(|r| *r.start())
     }
 

@@ -15,19 +15,35 @@ fn delivery(epochs: &[(u64, &[RangeInclusive<u64>])]) -> Delivery {
 }
 
 #[test]
-fn oldest_free_passes_over_claimed_and_unreadable_seqs() {
+fn history_passes_over_claimed_and_unreadable_seqs() {
     let mut d = delivery(&[(7, &[1..=10]), (8, &[5..=6])]);
     d.claim(7, 1..=3);
-    assert_eq!(d.oldest_free(), Some((7, 4..=10)));
+    assert_eq!(d.next_free(), Some((7, 4..=10)));
     assert_eq!(d.unreadable(7, 4..=5), 2);
     d.claim(7, 8..=8);
-    assert_eq!(d.oldest_free(), Some((7, 6..=7)));
+    assert_eq!(d.next_free(), Some((7, 6..=7)));
     d.claim(7, 6..=10);
-    assert_eq!(d.oldest_free(), Some((8, 5..=6)));
+    assert_eq!(d.next_free(), Some((8, 5..=6)));
     d.retry_unreadable();
-    assert_eq!(d.oldest_free(), Some((7, 4..=5)));
+    assert_eq!(d.next_free(), Some((7, 4..=5)));
     d.release(7, 1..=3);
-    assert_eq!(d.oldest_free(), Some((7, 1..=5)));
+    assert_eq!(d.next_free(), Some((7, 1..=5)));
+}
+
+#[test]
+fn history_goes_on_behind_what_is_passed_over_until_it_is_not() {
+    let mut d = delivery(&[(7, &[1..=10]), (8, &[1..=6, 9..=9]), (9, &[1..=2])]);
+    for (passed, next) in [((7, 0), (7, 1..=10)), ((7, 4), (7, 5..=10)), ((7, 10), (8, 1..=6)), ((8, 7), (8, 9..=9))] {
+        d.go_on_behind(Some(passed));
+        assert_eq!(d.next_free(), Some(next));
+    }
+    d.go_on_behind(Some((9, 2)));
+    assert_eq!((d.next_free(), d.backlog()), (None, 19));
+    d.go_on_behind(Some((5, 2)));
+    assert_eq!(d.next_free(), Some((7, 1..=10)), "an epoch that is forgotten hides nothing");
+    d.go_on_behind(Some((9, 2)));
+    d.go_on_behind(None);
+    assert_eq!(d.next_free(), Some((7, 1..=10)));
 }
 
 #[test]
@@ -58,13 +74,13 @@ fn a_fragmenting_settlement_is_forgotten_beyond_the_bound() {
 fn drain(d: &mut Delivery, batch: u64, mut answer: impl FnMut(&mut Delivery, RangeInclusive<u64>)) -> Vec<u8> {
     let mut sent = vec![0; 60_000];
     for _ in 0..200_000 {
-        let Some((7, free)) = d.oldest_free() else { return sent };
+        let Some((7, free)) = d.next_free() else { return sent };
         let seqs = *free.start()..=(*free.end()).min(free.start() + batch - 1);
         sent[*seqs.start() as usize..=*seqs.end() as usize].iter_mut().for_each(|times| *times += 1);
         d.claim(7, seqs.clone());
         answer(d, seqs);
     }
-    panic!("history does not get on: {:?}", d.oldest_free());
+    panic!("history does not get on: {:?}", d.next_free());
 }
 
 #[test]
@@ -117,7 +133,7 @@ fn what_a_hub_acknowledges_at_the_bound_is_not_sent_again() {
     drain(&mut d, 20_000, |d, seqs| d.taken(7, seqs));
     let settled: u64 = (2..20_000u64).step_by(2).map(|seq| d.proven(7, seq..=seq).len() as u64).sum();
     assert_eq!(settled, 9_999, "the outbox hears of all of them");
-    assert!(d.range_count() <= MAX_RANGES && d.oldest_free().is_none(), "{:?}", d.oldest_free());
+    assert!(d.range_count() <= MAX_RANGES && d.next_free().is_none(), "{:?}", d.next_free());
     assert_eq!(d.proven(7, 1..=20_000).len(), MAX_RANGES);
     assert_eq!(d.backlog(), 0);
 }
@@ -175,13 +191,13 @@ proptest! {
                 Op::Retry => { d.retry_unreadable(); hidden.clear(); }
             }
             let free = pending.iter().find(|s| !claimed.contains(s) && !hidden.contains(s));
-            prop_assert_eq!(d.oldest_free().map(|(_, r)| *r.start()), free.copied());
+            prop_assert_eq!(d.next_free().map(|(_, r)| *r.start()), free.copied());
             for first in [1, 8, 30, 1000] {
                 let is_free = |s: &u64| pending.contains(s) && !claimed.contains(s) && !hidden.contains(s);
                 let run = (first..).take_while(is_free).last();
                 prop_assert_eq!(d.free_from(7, first).last(), run);
             }
-            if let Some((_, range)) = d.oldest_free() {
+            if let Some((_, range)) = d.next_free() {
                 prop_assert!(range.clone().all(|s| pending.contains(&s) && !claimed.contains(&s) && !hidden.contains(&s)));
             }
             prop_assert_eq!(d.backlog(), pending.len() as u64);
@@ -245,7 +261,7 @@ fn epochs_that_are_found_late_are_older_and_joined_with_what_was_appended_since(
     d.doubt(7);
     d.found(vec![view(6, 1..=3, true), view(7, 1..=2, true), view(8, 1..=10, false)]);
     assert_eq!([6, 7, 8, 9].map(|id| d.age_rank(id)), [0, 1, 2, usize::MAX]);
-    assert_eq!((d.current(), d.oldest_free()), (Some((8, 15)), Some((6, 1..=3))));
+    assert_eq!((d.current(), d.next_free()), (Some((8, 15)), Some((6, 1..=3))));
     assert_eq!((d.pending(8).iter().collect::<Vec<_>>(), d.sent(8).len()), (vec![1..=12, 14..=14], 1));
     assert!(d.is_free(8, 10..=10) && !d.is_free(8, 11..=11) && d.is_free(8, 12..=12));
     let doubts = |id| d.standing(id).map(|s| (s.ends_in_doubt, s.born, d.is_doubted(id)));

@@ -48,7 +48,7 @@ fn resting(suspects: &mut Suspects) -> Vec<u64> {
 /// Accused, and struck on a due trial until it is convicted; returns when.
 fn convicted_after(trials: u32, contrast: impl Fn(u32) -> Option<usize>) -> Option<u32> {
     let (mut suspects, one, mut now) = (Suspects::default(), chunks(1), MIN);
-    (0..STRIKES).for_each(|_| suspects.lost_on(1, &one));
+    (0..STRIKES).for_each(|_| suspects.lost_on(1, &one, now));
     suspects.adjourn(now);
     for trial in 1..=trials {
         now = now.max(suspects.next_due().expect("it rests"));
@@ -154,7 +154,7 @@ fn a_load_for_suspects_spans_no_gap() {
 fn another_head_starts_counting_anew() {
     let mut suspects = Suspects::default();
     for (epoch, first) in [(1, 1), (1, 1), (1, 5), (1, 1), (1, 1), (2, 1)] {
-        suspects.lost_on(epoch, &[first..=first]);
+        suspects.lost_on(epoch, &[first..=first], MIN);
     }
     assert!(suspects.is_empty());
 }
@@ -219,4 +219,62 @@ fn what_rests_has_changed_when_any_group_lost_a_chunk() {
     assert!(suspects.resting_if_changed().is_none());
     suspects.retain(|_, chunk| chunk.start() % 2 == 0);
     assert_eq!(suspects.resting_if_changed().map(Iterator::count), Some(2));
+}
+
+/// Ordinary data of this seq was the head of three lost connections.
+fn lost_thrice(suspects: &mut Suspects, seq: u64, now: Duration) {
+    (0..STRIKES).for_each(|_| suspects.lost_on(1, &[seq..=seq], now));
+    suspects.adjourn(now);
+}
+
+#[test]
+fn history_goes_on_behind_what_was_accused_when_no_more_could_rest() {
+    let mut suspects = Suspects::default();
+    for seq in 1..=MAX_RESTING as u64 {
+        lost_thrice(&mut suspects, seq, MIN);
+        assert_eq!(suspects.passed(), None);
+    }
+    lost_thrice(&mut suspects, 1_000, MIN);
+    assert_eq!((suspects.passed(), resting(&mut suspects)[0]), (Some((1, 1_000)), 2), "the oldest is ordinary data");
+    suspects.retain(|_, c| *c.start() > 33);
+    suspects.next_on_trial(MIN);
+    assert_eq!(suspects.passed(), None, "half of the room is free again");
+}
+
+#[test]
+fn many_chunks_are_too_much_as_well_and_what_was_passed_over_has_its_turn_after_six_hours() {
+    let mut suspects = Suspects::default();
+    suspects.accuse(1, &chunks(MAX_RESTING_CHUNKS as u64));
+    suspects.adjourn(MIN);
+    for seq in 100_000..100_000 + MAX_RESTING as u64 / 2 {
+        lost_thrice(&mut suspects, seq, MIN);
+    }
+    assert_eq!(suspects.passed(), Some((1, 100_000)), "the great group made way for the first");
+    let mut suspects = Suspects::default();
+    (1..=MAX_RESTING as u64 + 1).for_each(|seq| lost_thrice(&mut suspects, seq, MIN));
+    suspects.next_on_trial(MIN + PASSED_FOR - S);
+    assert_eq!(suspects.passed(), Some((1, MAX_RESTING as u64 + 1)));
+    suspects.adjourn(MIN);
+    suspects.changed = false;
+    suspects.next_on_trial(MIN + PASSED_FOR);
+    assert!(suspects.passed().is_none() && suspects.changed);
+}
+
+#[test]
+fn of_those_that_are_due_one_whose_next_lost_connection_counts_is_tried_first() {
+    let mut suspects = Suspects::default();
+    for first in [1, 11, 21] {
+        suspects.rest(Group::new(1, &[first..=first]), MIN);
+    }
+    assert!(suspects.next_on_trial(MIN));
+    assert_eq!(suspects.struck(1, &[1..=1], strike(900, 400), MIN), None);
+    let on_trial = |suspects: &mut Suspects, now| {
+        suspects.adjourn(now);
+        suspects.next_on_trial(now);
+        suspects.next().map(|g| *g.chunks[0].start())
+    };
+    assert_eq!(on_trial(&mut suspects, MIN * 9), Some(11), "without contrast it waits for its turn");
+    suspects.accepted(1, &[50..=50], 400, false);
+    assert_eq!(on_trial(&mut suspects, MIN * 2 - S), Some(21), "it rests");
+    assert_eq!(on_trial(&mut suspects, MIN * 9), Some(1));
 }

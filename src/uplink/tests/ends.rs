@@ -15,7 +15,7 @@ fn a_connection_that_is_taken_over_twice_is_an_alarm_for_an_hour() {
     for code in [0x8B, 0x8B, SESSION_TAKEN_OVER] {
         b.input(by_server(code));
         b.reconnect();
-        assert_eq!(b.uplink.problems(), vec![String::new(); 0], "0x{code:02x}");
+        assert!(b.uplink.problems().is_empty(), "0x{code:02x}");
     }
     b.input(by_server(SESSION_TAKEN_OVER));
     assert_eq!(b.logs.iter().filter(|line| line.contains("another client connects")).count(), 1, "{:?}", b.logs);
@@ -26,7 +26,7 @@ fn a_connection_that_is_taken_over_twice_is_an_alarm_for_an_hour() {
         b.pass(S * 60);
         b.ack_own();
     }
-    assert_eq!(b.uplink.problems(), vec![String::new(); 0]);
+    assert!(b.uplink.problems().is_empty());
 }
 
 /// Connections that end with nothing but the status in flight count against it, if the reason blames what was sent.

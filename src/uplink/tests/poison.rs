@@ -208,7 +208,7 @@ fn a_value_that_dies_on_a_link_that_also_ends_with_others_is_not_convicted() {
     live_on(&mut b, Duration::from_secs(4 * 3_600), true, |seen| {
         let live = seen.topic == "m/cpu";
         runs.set(runs.get() + u32::from(live));
-        carries(5)(seen) || live && runs.get() % 18 == 0
+        carries(5)(seen) || live && runs.get().is_multiple_of(18)
     });
     assert_eq!(b.quarantined(), vec![0; 0]);
 }
