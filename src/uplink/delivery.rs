@@ -233,6 +233,7 @@ impl Delivery {
     pub fn doubt(&mut self, id: u64) {
         if let Some(epoch) = self.epoch_mut(id) {
             epoch.doubted = true;
+            epoch.again = RangeSet::new();
         }
     }
 
@@ -275,7 +276,7 @@ impl Delivery {
 
     /// Whether a chunk may be sent: something of it is to be sent, and nothing of it is spoken for or rests.
     pub fn is_free(&self, id: u64, seqs: RangeInclusive<u64>) -> bool {
-        let hidden = |e: &Epoch| e.doubted || e.claimed.intersects(seqs.clone()) || e.resting.intersects(seqs.clone());
+        let hidden = |e: &Epoch| e.claimed.intersects(seqs.clone()) || e.resting.intersects(seqs.clone());
         self.epoch(id).is_some_and(|e| e.is_wanted(seqs.clone()) && !hidden(e))
     }
 

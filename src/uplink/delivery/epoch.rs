@@ -54,7 +54,7 @@ impl Epoch {
     }
 
     pub(super) fn is_wanted(&self, seqs: RangeInclusive<u64>) -> bool {
-        self.pending.intersects(seqs.clone()) || self.again.intersects(seqs)
+        !self.doubted && (self.pending.intersects(seqs.clone()) || self.again.intersects(seqs))
     }
 
     /// The parts of `seqs` that are not settled.

@@ -53,6 +53,20 @@ fn what_was_not_drawn_is_refused_by_what_became_of_its_epoch() {
 }
 
 #[test]
+fn of_an_epoch_that_is_given_up_nothing_can_be_asked_for() {
+    let mut b = at_level_hub(backlog(3, 100));
+    hubs::accept_history(&mut b);
+    b.answers_loads = false;
+    b.input(resend(1, 2));
+    assert!(reply(&mut b).ok);
+    b.input(hubs::ack(EPOCH, 9, &[]));
+    b.input(resend(3, 3));
+    let refusal = reply(&mut b);
+    assert!(!refusal.ok && refusal.message.unwrap().contains("only its losses are sent"));
+    assert_eq!(b.uplink.delivery.asked(), 0, "what was asked for before takes no room either");
+}
+
+#[test]
 fn a_run_on_command_may_follow_another_after_a_second() {
     let mut b = at_level_hub(Vec::new());
     let runs = |b: &mut Bench| {

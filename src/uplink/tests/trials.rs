@@ -139,3 +139,18 @@ fn live_data_goes_first_when_a_slow_trial_is_over() {
     b.ack(trial.token, SUCCESS);
     assert_eq!((b.take_one("m/cpu").seqs(), b.seen.len()), (vec![9], 0));
 }
+
+#[test]
+fn suspects_of_an_epoch_that_is_given_up_are_neither_loaded_nor_in_the_way() {
+    let mut b = Bench::connected(Settings { pace: None, ..settings() }, backlog(3, 100), Limits::default());
+    let batch = b.take_one("h");
+    b.ack(batch.token, PAYLOAD_FORMAT_INVALID);
+    let trial = b.take_one("h");
+    b.input(hubs::ack(EPOCH, 9, &[]));
+    b.ack(trial.token, SUCCESS);
+    assert!(b.pass(S) < 10 && b.take("h").is_empty(), "no suspect");
+    let anew: Vec<Chunk> = (1..=3).map(|seq| Chunk { epoch: EPOCH + 1, ..chunk(seq, 100) }).collect();
+    b.chunks.extend(anew.iter().map(|c| ((c.epoch, c.first), c.clone())));
+    b.input(Input::Redrawn(anew));
+    assert_eq!(b.take_one("h").seqs(), [1, 2, 3]);
+}
