@@ -104,14 +104,9 @@ impl Uplink {
             return Err("too much is asked for already: ask again later".to_owned());
         }
         let last = to.min(next - 1).min(from.saturating_add(room - 1));
+        let count = self.delivery.ask(epoch, from..=last);
         self.losses.tell_again(epoch, from..=last);
         self.heartbeat.changed(now);
-        if self.delivery.is_doubted(epoch) {
-            return Err(format!(
-                "epoch {epoch} is over, and somebody else's records may bear its seqs: only its losses are sent"
-            ));
-        }
-        let count = self.delivery.ask(epoch, from..=last);
         Ok(format!("{count} of the seqs up to {last} are sent again; the others are on their way"))
     }
 

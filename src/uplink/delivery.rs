@@ -224,16 +224,15 @@ impl Delivery {
         self.epochs.iter().filter_map(|e| e.patience.next_wake()).min()
     }
 
-    /// Settled seqs that a hub has asked for and that are yet to come.
+    /// Settled seqs that a hub has asked for and that are yet to come. Of an epoch that is given up none ever comes.
     pub fn asked(&self) -> u64 {
-        self.epochs.iter().map(|e| e.again.len()).sum()
+        self.epochs.iter().filter(|e| !e.doubted).map(|e| e.again.len()).sum()
     }
 
     /// Somebody else has drawn seqs of this epoch too.
     pub fn doubt(&mut self, id: u64) {
         if let Some(epoch) = self.epoch_mut(id) {
             epoch.doubted = true;
-            epoch.again = RangeSet::new();
         }
     }
 
