@@ -63,6 +63,20 @@ fn verify_names_the_damaged_file() {
 }
 
 #[test]
+fn what_is_foreign_and_what_is_not_saved_is_noted() {
+    let (disk, outbox) = live();
+    drop(outbox);
+    let root = Path::new("/outbox");
+    assert_eq!(inspect::view(&disk, root).unwrap().notes, [""; 0]);
+    disk.unlink(&root.join(names::STATE)).unwrap();
+    let foreign = path_of(&disk, |name| name.ends_with(".seg")).unwrap().with_file_name("notes.txt");
+    drop(disk.create(&foreign).unwrap());
+    let expected = ["/notes.txt is not ours", "no saved state: all that is stored counts as held"];
+    let notes = inspect::view(&disk, root).unwrap().notes;
+    assert!(notes.len() == 2 && notes.iter().zip(expected).all(|(note, end)| note.ends_with(end)), "{notes:?}");
+}
+
+#[test]
 fn no_outbox_is_a_clear_error() {
     let error = inspect::view(&SimDisk::new(), Path::new("/nowhere")).err().unwrap();
     assert_eq!(error.to_string(), "there is no outbox in /nowhere");
