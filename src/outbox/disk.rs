@@ -152,3 +152,28 @@ impl StorageBackend for FileBacking {
         files::write_all_at(&self.file, data, offset)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_directory_is_removed_and_one_with_a_file_is_not() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("epoch");
+        FileDisk.make_dir(&dir).unwrap();
+        drop(FileDisk.create(&dir.join("file")).unwrap());
+        assert!(FileDisk.remove_dir(&dir).is_err());
+        assert!(dir.join("file").exists());
+        FileDisk.unlink(&dir.join("file")).unwrap();
+        FileDisk.remove_dir(&dir).unwrap();
+        assert!(!dir.exists());
+    }
+
+    #[test]
+    fn what_is_free_is_that_of_the_directory_s_file_system() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(FileDisk.free(root.path()).unwrap() > 4096, "at least a block, or this could not be built");
+        assert!(FileDisk.free(&root.path().join("none")).is_err());
+    }
+}

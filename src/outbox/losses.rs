@@ -145,6 +145,17 @@ mod tests {
         let mut book = LossBook::new(vec![mixed]);
         book.add(loss(1, 15, Some(16), LossReason::Quota));
         assert_eq!((book.all().len(), book.all()[0].count), (1, 8));
+        // Of seqs that were counted before: no more than the entry spans.
+        book.add(loss(1, 12, Some(31), LossReason::Quota));
+        assert_eq!((book.all().len(), book.all()[0].count), (1, 23));
+    }
+
+    #[test]
+    fn losses_of_different_epochs_never_become_one() {
+        let one_each = |epochs: std::ops::RangeInclusive<u64>| epochs.map(|e| loss(e, e, Some(e), LossReason::Quota));
+        let most = MAX_LOSSES as u64;
+        let book = LossBook::new(one_each(1..=most + 2).collect());
+        assert_eq!(book.all(), one_each(3..=most + 2).collect::<Vec<_>>(), "the oldest give way");
     }
 
     #[test]

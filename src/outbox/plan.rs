@@ -116,3 +116,69 @@ impl Open {
         Self { first, count: 0, times: Times::default(), maps: Vec::new() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::record::{Fields, Tags, Value};
+
+    const NOW: Now = Now { mono: Duration::ZERO, boot: Duration::ZERO, wall_ms: 1 };
+    const REASONS: [LossReason; 2] = [LossReason::Memory, LossReason::Quota];
+
+    fn context() -> ClockContext {
+        ClockContext { boot: Arc::from("boot-1"), synced: true }
+    }
+
+    /// A point whose record is so many bytes, for a seq of one byte.
+    fn point(bytes: usize) -> Point {
+        let sized = |text: usize| Point {
+            ts: 1,
+            mono: 1,
+            name: "system.cpu".into(),
+            tags: Tags::new(),
+            fields: Fields::from([("text".into(), Value::Str("x".repeat(text)))]),
+            error: None,
+        };
+        let mut map = Vec::new();
+        encode_record(&Record::new(1, sized(1000)), &mut map);
+        sized(1000 + bytes - map.len())
+    }
+
+    /// The counts of the values, and first seqs and counts of the burns.
+    fn planned(owed: &[(u64, LossReason)], bytes: &[usize]) -> (Vec<u32>, Vec<(u64, u64, LossReason)>) {
+        let points = bytes.iter().map(|bytes| point(*bytes)).collect();
+        let run = Run { collector: Arc::from("cpu"), context: context(), points };
+        let owed = owed.iter().map(|(count, reason)| (*count, *reason, Times::default()));
+        let plan = of(7, 1, owed, &[run], NOW);
+        let counts = plan.runs.iter().flat_map(|(_, chunks)| chunks).map(|chunk| chunk.count).collect();
+        (counts, plan.burns.iter().map(|burn| (burn.first, burn.count, burn.reason)).collect())
+    }
+
+    #[test]
+    fn a_value_is_filled_to_its_last_byte() {
+        let room = value::maps_room(&context());
+        let too_large = vec![(1, 1, LossReason::Oversize)];
+        for (bytes, counts, burns) in [
+            (vec![room], vec![1], vec![]),
+            (vec![room + 1], vec![], too_large),
+            (vec![room - 2000, 2000], vec![2], vec![]),
+            (vec![room - 2000, 2001], vec![1, 1], vec![]),
+        ] {
+            assert_eq!(planned(&[], &bytes), (counts, burns), "{bytes:?} of {room}");
+        }
+    }
+
+    #[test]
+    fn burns_of_one_reason_that_follow_each_other_are_one() {
+        let [memory, quota] = REASONS;
+        let burns = vec![(1, 5, memory), (6, 1, quota), (7, 1, LossReason::Oversize), (9, 2, LossReason::Oversize)];
+        let large = 17_000;
+        assert_eq!(
+            planned(&[(2, memory), (3, memory), (1, quota)], &[large, 2000, large, large]),
+            (vec![1], burns),
+            "a record lies between"
+        );
+    }
+}

@@ -207,7 +207,7 @@ impl Outbox {
         self.vouched_ms = now.wall_ms;
     }
 
-    /// Small facts of the agent that survive a restart (saved lazily with the state), at most 16 of 1 KiB.
+    /// Small facts of the agent that survive a restart (saved lazily with the state), at most 16 of 2 KiB.
     pub fn note(&self, key: &str) -> Option<&str> {
         self.notes.get(key).map(String::as_str)
     }

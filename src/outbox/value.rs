@@ -325,6 +325,34 @@ mod tests {
     }
 
     #[test]
+    fn what_no_value_can_be_is_refused_whatever_its_checksum_says() {
+        let sized = |first, count, room| {
+            let (chunk, times) = chunk(maps_room(&chunk(0).0.context) + room - 1);
+            encode_chunk(&Chunk { first, count, ..chunk }, times)
+        };
+        for (bytes, sound) in [
+            (sized(1, 1, 1), true),
+            (sized(1, 1, 2), false),
+            (sized(1, 0, 1), false),
+            (sized(0, 1, 1), false),
+            (sized(u64::MAX, 1, 1), false),
+        ] {
+            assert_eq!(decode_chunk(&bytes, 42).is_some(), sound, "{} bytes: {:?}", bytes.len(), &bytes[..28]);
+        }
+    }
+
+    #[test]
+    fn a_value_at_the_end_of_what_is_looked_through_is_left_to_the_next_look() {
+        let (chunk, times) = chunk(300);
+        let bytes = [vec![b'x'; 50], encode_chunk(&chunk, times)].concat();
+        for (until, found) in [(50, 0), (51, 1)] {
+            let mut seen = 0;
+            let end = scan_raw(&bytes, until, 42, |_, _| seen += 1);
+            assert_eq!((seen, end), (found, if found == 0 { until } else { bytes.len() }));
+        }
+    }
+
+    #[test]
     fn a_raw_scan_finds_values_between_rubbish() {
         let (chunk, times) = chunk(300);
         let burn = Burn { first: 1003, count: 2, reason: LossReason::Memory, times };

@@ -147,6 +147,11 @@ fn quarantined_values_stay_within_the_quota_from_the_first() {
         let used = disk.world().used();
         assert!(used <= 1 << 20, "{used} bytes after seq {seq} was set aside");
     }
+    // As many as their share has room for: no more of them made way than had to.
+    let values = disk.list(&Path::new("/outbox").join(names::QUARANTINE)).unwrap();
+    let (share, most) = ((1 << 20) / 20, values.iter().map(|entry| entry.blocks).max().unwrap());
+    let kept: u64 = values.iter().map(|entry| entry.blocks).sum();
+    assert!(kept <= share && kept + most > share, "{kept} of {share} bytes");
 }
 
 #[test]
@@ -207,6 +212,29 @@ fn an_epoch_without_a_record_can_be_given_up_as_well() {
     drop(outbox);
     let (mut outbox, _) = open(dir.path(), 1);
     assert_eq!(drain(&mut outbox).iter().map(|(_, n)| *n).sum::<u32>(), 2);
+}
+
+/// Their `mono` may be of an earlier boot: by this one's they would be given up for their age at once.
+#[test]
+fn what_is_drawn_anew_ages_from_then_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut outbox, _) = open(dir.path(), 0);
+    outbox.append(&[run(3, 10)], at(1000)).unwrap();
+    assert_eq!(outbox.stats().oldest_ms, Some(at(0).wall_ms), "made when the host had just booted");
+    outbox.begin_epoch(at(9000));
+    while outbox.redraw(at(9000)).unwrap().is_some() {}
+    assert_eq!(outbox.stats().oldest_ms, Some(at(9000).wall_ms));
+}
+
+#[test]
+fn notes_are_bounded_in_number_and_in_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut outbox, _) = open(dir.path(), 0);
+    assert!(outbox.set_note("key", &"x".repeat(2045)) && !outbox.set_note("key", &"x".repeat(2046)));
+    assert_eq!(outbox.note("key").map(str::len), Some(2045), "what was refused has changed nothing");
+    assert!((1..16).all(|i| outbox.set_note(&i.to_string(), "x")));
+    assert!(!outbox.set_note("16", "x") && outbox.set_note("15", "y"), "one that is there may be changed");
+    assert!(outbox.set_note("15", "") && outbox.set_note("16", "x"), "a removed one makes room");
 }
 
 #[test]

@@ -152,6 +152,28 @@ fn truncated_emptied_and_overwritten_segments_cost_only_what_they_held() {
 }
 
 #[test]
+fn each_damaged_file_is_said_to_have_cost_what_it_held() {
+    let (disk, _) = filled();
+    let (mut outbox, opened) = open_on(&disk);
+    let victims: Vec<_> = outbox.epochs[0].segments.iter().map(|(first, file)| (*first, file.path.clone())).collect();
+    let mut expected = Vec::new();
+    for pair in victims[..3].windows(2) {
+        let ((first, path), (next, _)) = (&pair[0], &pair[1]);
+        disk.world().edit(path, |bytes| bytes.fill(0));
+        expected.push(format!("{}: {}", path.with_extension("corrupt").display(), next - first));
+    }
+    // One load passes over both.
+    assert_eq!(outbox.load(opened.epoch, 1..=victims[2].0, 1, at(10)).chunks[0].first, victims[2].0);
+    let problems = outbox.take_problems();
+    let said = problems.iter().map(|line| {
+        let (path, rest) = line.split_once(" is damaged (").unwrap();
+        let (_, rest) = rest.split_once("): ").unwrap();
+        format!("{path}: {}", rest.split_once(" records declared lost").unwrap().0)
+    });
+    assert_eq!(said.collect::<Vec<_>>(), expected);
+}
+
+#[test]
 fn a_deleted_segment_is_declared_and_a_deleted_end_begins_a_new_epoch() {
     let (disk, stored) = filled();
     let newest = path_of(&disk, |name| name.ends_with(".seg") && !name.contains('-')).unwrap();

@@ -1,7 +1,11 @@
 //! Looking into an outbox: beside a running agent, and into a damaged one.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use redb::StorageBackend;
 
 use super::crash::path_of;
 use super::crash_disk::SimDisk;
@@ -60,6 +64,87 @@ fn verify_names_the_damaged_file() {
     });
     let verified = inspect::verify(&disk, Path::new("/outbox")).unwrap();
     assert!(verified.problems.iter().any(|p| p.contains(&victim.display().to_string())), "{:?}", verified.problems);
+}
+
+#[test]
+fn what_is_foreign_and_what_is_not_saved_is_noted() {
+    let (disk, outbox) = live();
+    drop(outbox);
+    let root = Path::new("/outbox");
+    assert_eq!(inspect::view(&disk, root).unwrap().notes, [""; 0]);
+    disk.unlink(&root.join(names::STATE)).unwrap();
+    let foreign = path_of(&disk, |name| name.ends_with(".seg")).unwrap().with_file_name("notes.txt");
+    drop(disk.create(&foreign).unwrap());
+    let expected = ["/notes.txt is not ours", "no saved state: all that is stored counts as held"];
+    let notes = inspect::view(&disk, root).unwrap().notes;
+    assert!(notes.len() == 2 && notes.iter().zip(expected).all(|(note, end)| note.ends_with(end)), "{notes:?}");
+}
+
+/// A disk on which files change while they are looked into: the first so many openings find one as it was in the middle
+/// of a commit.
+struct Busy {
+    disk: SimDisk,
+    left: AtomicU32,
+}
+
+impl Disk for Busy {
+    fn open(&self, path: &Path, write: bool) -> io::Result<Box<dyn StorageBackend>> {
+        let half = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
+        self.disk.open(if half { Path::new("/half") } else { path }, write)
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+        self.disk.list(dir)
+    }
+    fn blocks(&self, path: &Path) -> io::Result<u64> {
+        self.disk.blocks(path)
+    }
+    fn make_dir(&self, _: &Path) -> io::Result<()> {
+        refused()
+    }
+    fn remove_dir(&self, _: &Path) -> io::Result<()> {
+        refused()
+    }
+    fn lock(&self, _: &Path) -> io::Result<Box<dyn Send>> {
+        refused()
+    }
+    fn create(&self, _: &Path) -> io::Result<Box<dyn StorageBackend>> {
+        refused()
+    }
+    fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
+        refused()
+    }
+    fn unlink(&self, _: &Path) -> io::Result<()> {
+        refused()
+    }
+    fn truncate(&self, _: &Path) -> io::Result<()> {
+        refused()
+    }
+    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+        refused()
+    }
+    fn free(&self, _: &Path) -> io::Result<u64> {
+        refused()
+    }
+}
+
+fn refused<T>() -> io::Result<T> {
+    Err(io::ErrorKind::ReadOnlyFilesystem.into())
+}
+
+#[test]
+fn what_changes_while_it_is_read_is_read_again_and_then_named() {
+    let (disk, outbox) = live();
+    drop(disk.create(Path::new("/half")).unwrap());
+    drop(outbox);
+    let root = Path::new("/outbox");
+    // Without a state the only file opened is the segment being appended to.
+    disk.unlink(&root.join(names::STATE)).unwrap();
+    let expected = inspect::view(&disk, root).unwrap();
+    for (left, named) in [(1, false), (2, false), (3, true)] {
+        let view = inspect::view(&Busy { disk: disk.clone(), left: AtomicU32::new(left) }, root).unwrap();
+        assert_eq!(view.notes.len(), expected.notes.len() + usize::from(named), "{left}: {:?}", view.notes);
+        assert_eq!(view.epochs[0].next == expected.epochs[0].next, !named, "{left}: {view:?}");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod accounting;
 mod asking;
+mod bytes;
 mod crash;
 #[path = "../../../tests/support/crash_disk.rs"]
 mod crash_disk;
@@ -12,6 +13,10 @@ mod model;
 mod proven;
 mod putting;
 mod quarantine;
+mod reread;
+mod segments;
+mod starting;
+mod turns;
 mod writing;
 
 use std::path::Path;

@@ -15,7 +15,7 @@ use super::*;
 use crate::wire::Chunk;
 
 const EPOCH: u64 = 7;
-const FIRST: u64 = 1000;
+pub(super) const FIRST: u64 = 1000;
 const CACHE: usize = 256 << 10;
 
 fn path() -> PathBuf {
@@ -24,13 +24,13 @@ fn path() -> PathBuf {
 
 /// One value to be.
 #[derive(Clone, Debug)]
-enum Part {
+pub(super) enum Part {
     Records { count: u32, boot: u8, text: Text },
     Burn(u64),
 }
 
 #[derive(Clone, Debug)]
-enum Text {
+pub(super) enum Text {
     Plain(Vec<u8>),
     /// Has in it a whole value of this epoch, of so many records so far from the segment's first.
     Value {
@@ -60,7 +60,7 @@ fn commits() -> impl Strategy<Value = Vec<Vec<Part>>> {
     proptest::collection::vec(proptest::collection::vec(part(), 1..8), 1..25)
 }
 
-fn chunk(first: u64, count: u32, boot: u8, maps: &[u8]) -> Chunk {
+pub(super) fn chunk(first: u64, count: u32, boot: u8, maps: &[u8]) -> Chunk {
     let context = ClockContext { boot: Arc::from(format!("boot-{boot}")), synced: boot > 0 };
     Chunk { epoch: EPOCH, first, count, context, maps: maps.to_vec().into() }
 }
@@ -83,10 +83,10 @@ impl Text {
 }
 
 /// A segment on a disk of its own, and what was committed to it.
-struct Segment {
+pub(super) struct Segment {
     disk: SimDisk,
     active: Option<Active>,
-    items: Vec<Item>,
+    pub(super) items: Vec<Item>,
     next: u64,
 }
 
@@ -100,7 +100,7 @@ impl Segment {
         Self { disk, active: Some(active), items: Vec::new(), next: FIRST }
     }
 
-    fn with(commits: &[Vec<Part>]) -> Self {
+    pub(super) fn with(commits: &[Vec<Part>]) -> Self {
         let mut segment = Self::new();
         commits.iter().for_each(|parts| assert!(segment.commit(parts)));
         segment
@@ -133,16 +133,16 @@ impl Segment {
         done
     }
 
-    fn seal(&mut self) {
+    pub(super) fn seal(&mut self) {
         self.active = None;
     }
 
-    fn seqs(&self) -> RangeInclusive<u64> {
+    pub(super) fn seqs(&self) -> RangeInclusive<u64> {
         FIRST..=self.next - 1
     }
 
     /// Opened as the outbox opens a sealed segment.
-    fn open(&self) -> Result<Sealed, fault::Fault> {
+    pub(super) fn open(&self) -> Result<Sealed, fault::Fault> {
         Sealed::open_proven(&self.disk, &path(), CACHE, EPOCH, self.seqs())
     }
 
@@ -150,11 +150,11 @@ impl Segment {
         matches!(self.open(), Ok(Sealed::Raw(_)))
     }
 
-    fn edit(&self, edit: impl FnOnce(&mut Vec<u8>)) {
+    pub(super) fn edit(&self, edit: impl FnOnce(&mut Vec<u8>)) {
         self.disk.world().edit(&path(), edit);
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    pub(super) fn bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         self.edit(|file| bytes.clone_from(file));
         bytes
@@ -179,20 +179,20 @@ fn hide(bytes: &mut [u8], value: &[u8]) {
     bytes[at + 8..at + 8 + value.len()].copy_from_slice(value);
 }
 
-fn all(seqs: RangeInclusive<u64>) -> Query {
+pub(super) fn all(seqs: RangeInclusive<u64>) -> Query {
     Query { epoch: EPOCH, from: *seqs.start(), to: *seqs.end(), max_bytes: usize::MAX }
 }
 
-fn plain(count: u32, len: usize) -> Part {
+pub(super) fn plain(count: u32, len: usize) -> Part {
     Part::Records { count, boot: 1, text: Text::Plain((0..len).map(|i| (i * 31 % 251) as u8).collect()) }
 }
 
 /// Where a value lies, wherever redb put it and as often as it did.
-fn places(bytes: &[u8], value: &[u8]) -> Vec<usize> {
+pub(super) fn places(bytes: &[u8], value: &[u8]) -> Vec<usize> {
     (0..bytes.len().saturating_sub(value.len())).filter(|at| bytes[*at..].starts_with(value)).collect()
 }
 
-fn stored(item: &Item) -> Vec<u8> {
+pub(super) fn stored(item: &Item) -> Vec<u8> {
     match item {
         Item::Chunk(chunk, times) => value::encode_chunk(chunk, *times),
         Item::Burn(burn) => value::encode_burn(EPOCH, burn),

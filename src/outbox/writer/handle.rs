@@ -130,6 +130,13 @@ impl Inbox {
             self.fresh = true;
         }
     }
+
+    /// Whether the thread has to know that runs wait, or now that no further one is expected: once each.
+    fn is_news(&mut self, complete: bool) -> bool {
+        let news = std::mem::take(&mut self.fresh) || complete && !self.complete;
+        self.complete |= complete;
+        news
+    }
 }
 
 impl Shared {
@@ -199,8 +206,7 @@ impl Handle {
         let mut inbox = self.shared.inbox();
         let Some(since) = inbox.since else { return };
         let complete = next.is_none_or(|next| next > since + self.window);
-        let news = std::mem::take(&mut inbox.fresh) || complete && !inbox.complete;
-        inbox.complete |= complete;
+        let news = inbox.is_news(complete);
         drop(inbox);
         if news {
             self.shared.wake.notify_one();
@@ -306,4 +312,48 @@ fn estimate(run: &Run) -> usize {
         160 + point.name.len() + tags + fields + point.error.as_ref().map_or(0, |e| e.message.len())
     };
     96 + run.points.iter().map(point).sum::<usize>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{ClockContext, ErrorKind, Fields, RunError, Tags};
+
+    fn run(tags: usize, fields: usize, error: usize) -> Run {
+        let text = |len: usize| "x".repeat(len);
+        let tag = (tags > 0).then(|| ("tag".into(), text(tags).into()));
+        let field = (fields > 0).then(|| ("field".into(), Value::Str(text(fields))));
+        let point = Point {
+            ts: 1,
+            mono: 1,
+            name: "system.cpu".into(),
+            tags: Tags::from_iter(tag),
+            fields: Fields::from_iter(field),
+            error: (error > 0).then(|| RunError::new(ErrorKind::Other, text(error))),
+        };
+        let context = ClockContext { boot: "boot-1".into(), synced: true };
+        Run { collector: "cpu".into(), context, points: vec![point] }
+    }
+
+    #[test]
+    fn every_text_of_a_run_counts_for_what_it_takes_in_memory() {
+        let empty = estimate(&run(0, 0, 0));
+        for (tags, fields, error) in [(5000, 0, 0), (0, 5000, 0), (0, 0, 5000), (5000, 5000, 5000)] {
+            let texts = tags + fields + error;
+            let size = estimate(&run(tags, fields, error));
+            assert!((empty + texts..empty + texts + 200).contains(&size), "{tags} {fields} {error}: {size} bytes");
+        }
+    }
+
+    #[test]
+    fn the_thread_is_woken_for_the_first_run_and_for_the_last_and_not_in_between() {
+        let mut inbox = Inbox::default();
+        for expected in [[true, false, true, false], [true, false, true, false]] {
+            let waiting = Waiting { run: run(0, 0, 0), size: 1, reply: None, attempted: false, edit: None };
+            inbox.wait(waiting, Duration::ZERO);
+            assert_eq!([false, false, true, true].map(|complete| inbox.is_news(complete)), expected);
+            // Taken, as by the thread.
+            (inbox.since, inbox.complete) = (None, false);
+        }
+    }
 }
