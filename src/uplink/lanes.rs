@@ -15,7 +15,7 @@ use super::window::{Data, Kind, Route, Sent};
 use super::{Stopping, Uplink};
 use crate::clock::Now;
 use crate::record::ClockContext;
-use crate::wire::{CONTENT_TYPE_JSON, Lane, Topic, encode_payload};
+use crate::wire::{CONTENT_TYPE_JSON, Lane, Topic};
 
 /// After `Stop`'s grace: for the answer to the offline status.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -29,7 +29,7 @@ impl Uplink {
         }
         if self.heartbeat.is_due(now.mono) {
             self.heartbeat.measure(now.mono);
-            let payload = encode_payload(&self.status(now));
+            let payload = self.status_payload(now);
             let topic = self.settings.topics.status();
             if let Some(action) = self.publish_retained(Kind::Status, topic, payload, now.mono) {
                 return Some(action);

@@ -3,6 +3,7 @@
 use super::evidence::LAST_REST;
 use super::gate::{Closed, Gate};
 use super::link::State as LinkState;
+use super::message::packet_size;
 use super::{Uplink, reasons};
 use crate::clock::Now;
 use crate::wire::{Offline, State, Status, VERSION, encode_payload};
@@ -39,6 +40,23 @@ impl Uplink {
             level: self.standard.word().to_owned(),
             problems: self.problems(),
         }
+    }
+
+    /// The status as it is published: less of it where the broker takes small packets only, since without any a hub learns
+    /// of nothing to ask for.
+    pub(super) fn status_payload(&self, now: Now) -> Vec<u8> {
+        let (topic, mut status) = (self.settings.topics.status(), self.status(now));
+        let mut payload = encode_payload(&status);
+        for problems in [1, 0] {
+            if packet_size(&topic, payload.len()) <= self.max_packet() {
+                break;
+            }
+            status.problems.truncate(problems);
+            status.losses.clear();
+            status.pending = self.delivery.summary(2);
+            payload = encode_payload(&status);
+        }
+        payload
     }
 
     fn oldest_ts(&self) -> Option<i64> {

@@ -259,6 +259,21 @@ fn status_stays_within_its_bounds_whatever_happened() {
     assert!(serde_json::to_vec(&status).unwrap().len() < 8_000);
 }
 
+#[test]
+fn a_status_that_is_too_large_for_the_broker_says_less_but_where_the_backlog_lies() {
+    let problems = || Input::Problems((0..4).map(|i| format!("{i} {}", "x".repeat(150))).collect());
+    for (max_packet, told) in [(20_000, (4, 16)), (900, (1, 2)), (500, (0, 2))] {
+        let backlog = (1..=40).map(|n| chunk(n * 2, 100)).collect();
+        let mut b = Bench::new(settings(), backlog);
+        b.answers_loads = false;
+        b.input(problems());
+        b.input(Input::Connected(Limits { max_packet, ..Limits::default() }));
+        let status = b.take_one("status").status();
+        assert_eq!((status.problems.len(), status.pending.len()), told, "{max_packet}");
+        assert_eq!((status.next_seq, status.pending.last().map(|range| range.to)), (81, Some(80)));
+    }
+}
+
 /// The will of the connection of that session.
 fn offline(session: &str) -> Input {
     let payload = format!("{{\"state\":\"offline\",\"session\":\"{session}\"}}").into_bytes();
