@@ -87,4 +87,15 @@ mod tests {
             assert_eq!(verdict(code), expected, "0x{code:02x}");
         }
     }
+
+    #[test]
+    fn what_brokers_answer_a_publish_with_or_end_a_connection_for_has_a_name_of_its_own() {
+        let codes = [
+            0x00, 0x10, 0x80, 0x81, 0x82, 0x83, 0x87, 0x89, 0x8b, 0x8d, 0x8e, 0x90, 0x91, 0x93, 0x95, 0x96, 0x97, 0x98,
+            0x99, 0x9c, 0x9d, 0xff,
+        ];
+        let names: std::collections::BTreeSet<_> = codes.iter().map(|code| name(*code)).collect();
+        assert_eq!(names.len(), codes.len(), "one for each, and one for what is unknown");
+        assert_eq!(name(0xff), name(0x42));
+    }
 }

@@ -247,6 +247,7 @@ fn a_refused_subscription_is_a_problem_and_no_end() {
     else {
         panic!("it subscribes first")
     };
+    assert_eq!(filters, ["v1/plant/edge/cmd", "v1/plant/edge/ack/+", "v1/plant/edge/status"]);
     let refused = filters.into_iter().map(|filter| (filter, 0x87)).collect();
     b.input(Input::Subscribed(refused));
     b.ack_own();

@@ -146,3 +146,38 @@ pub(super) fn connack_code(code: ConnectReturnCode) -> u8 {
         C::ConnectionRateExceeded => 0x9f,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    type Namer = fn(u8) -> &'static str;
+
+    /// The codes that MQTT 5 (and MQTT 3 brokers) may send in each packet.
+    #[test]
+    fn each_code_of_the_standard_has_a_name_of_its_own() {
+        let connack = "00 01 02 03 80 81 82 83 84 85 86 87 88 89 8a 8c 90 95 97 99 9a 9b 9c 9d 9f";
+        let disconnect = "00 80 81 82 83 87 89 8b 8d 8e 8f 90 93 94 95 96 97 98 99 9a 9b 9c 9d 9e 9f a0 a1 a2";
+        let puback = "00 10 80 83 87 90 91 97 99";
+        let suback = "00 01 02 80 83 87 8f 91 97 9e a1 a2";
+        let tables: [(Namer, &str); 4] =
+            [(connack_name, connack), (disconnect_name, disconnect), (puback_name, puback), (suback_name, suback)];
+        for (name, codes) in tables {
+            let codes = codes.split(' ').map(|code| u8::from_str_radix(code, 16).unwrap());
+            let names: Vec<_> = codes.map(name).collect();
+            assert!(!names.contains(&name(0xff)) && names.iter().all(|name| name.len() > 4), "{names:?}");
+            assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "{names:?}");
+        }
+    }
+
+    #[test]
+    fn codes_are_those_of_the_standard() {
+        use ConnectReturnCode as C;
+        let connack = [(C::RefusedProtocolVersion, 1), (C::Banned, 0x8a), (C::ConnectionRateExceeded, 0x9f)];
+        connack.into_iter().for_each(|(code, byte)| assert_eq!(connack_code(code), byte));
+        assert_eq!(puback_code(PubAckReason::QuotaExceeded), 0x97);
+        assert_eq!(suback_code(SubscribeReasonCode::WildcardSubscriptionsNotSupported), 0xa2);
+    }
+}

@@ -23,10 +23,34 @@ fn packet_size_is_what_the_codec_writes() {
 }
 
 #[test]
+fn an_answers_topic_and_correlation_count_in_its_packet() {
+    for (topic, correlation) in
+        [(None, None), (Some("re/1"), None), (None, Some(vec![1; 9])), (Some("r"), Some(vec![2; 300]))]
+    {
+        let properties = PublishProperties {
+            response_topic: topic.map(str::to_owned),
+            correlation_data: correlation.clone().map(Into::into),
+            ..Default::default()
+        };
+        let mut packet = Packet::new("v1/a/b/cmd", QoS::AtLeastOnce, vec![0; 50], Some(properties));
+        packet.pkid = 7;
+        let publish = Publish {
+            topic: "v1/a/b/cmd".into(),
+            payload: vec![0; 50],
+            response_topic: topic.map(str::to_owned),
+            correlation,
+            ..Publish::default()
+        };
+        assert_eq!(publish.packet_size(), packet.size());
+    }
+}
+
+#[test]
 fn filters_are_checked_shared_ones_too() {
     for good in ["a", "a/b", "#", "+", "a/+/b", "a/#", "/", "$share/g/a/#", "$SYS/#", "v1/+/+/m/+", "+/#"] {
         assert!(valid_filter(good), "{good}");
     }
+    assert!(valid_filter(&"a".repeat(65_535)) && !valid_filter(&"a".repeat(65_536)));
     for bad in ["", "a#", "#/a", "a/+b", "$share/g", "$share//a", "$share/g/", "$share/+/a", "a\0b"] {
         assert!(!valid_filter(bad), "{bad:?}");
     }

@@ -189,6 +189,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_code_that_says_what_to_do_is_more_than_a_look_at_the_log() {
+        for code in [0x01, 0x84, 0x85, 0x86, 0x87, 0x8a, 0x88, 0x89, 0x97, 0x9f, 0x9c, 0x9d, 0x9a, 0x95] {
+            let (what, todo) = connack_words(code);
+            assert!(what.contains(connack_name(code)) && todo != connack_words(0x83).1, "{code:#04x}: {what}, {todo}");
+        }
+        for code in [0x8e, 0x8b, 0x87, 0x89, 0x96, 0x97, 0x95, 0x8d, 0x9c, 0x9d] {
+            let (what, todo) = disconnect_words(code, Some("by hand"));
+            assert!(what.contains(disconnect_name(code)) && what.ends_with("(by hand)"), "{what}");
+            assert_ne!(todo, disconnect_words(0x98, None).1, "{code:#04x}");
+        }
+    }
+
+    #[test]
+    fn names_are_listed_up_to_five() {
+        let names: Vec<String> = (1..=7).map(|n| format!("n{n}")).collect();
+        assert_eq!((list(&names), list(&[])), ("n1, n2, n3, n4, n5".to_owned(), "it names none".to_owned()));
+    }
+
+    #[test]
     fn every_reason_says_where_once_and_on_one_line() {
         use CloseKind as K;
         let d = Duration::from_secs(95);
