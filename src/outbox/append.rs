@@ -3,6 +3,7 @@
 //! After any failed commit the file is never written again. The next commit goes to a new segment that begins at
 //! the same seq, which voids whatever the failed one may have left behind; one of the next epoch only behind such a segment.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -235,14 +236,15 @@ impl Outbox {
         let path = self.current().dir.join(SegmentName { first, last: None, corrupt: false }.file_name());
         self.half_made = active.is_err() && first == self.next_seq() && self.disk.blocks(&path).is_ok();
         self.writing = Writing::Ready(active?);
-        self.measure_before(first);
+        self.measure_before(&path);
         Ok(())
     }
 
     /// Closing a segment writes its last pages: they count from now on, not from the next look at the whole directory.
-    fn measure_before(&mut self, first: u64) {
+    fn measure_before(&mut self, created: &Path) {
         let disk = Arc::clone(&self.disk);
-        let Some((_, file)) = self.current_mut().segments.range_mut(..first).next_back() else { return };
+        let mut newest_first = self.epochs.iter_mut().rev().flat_map(|epoch| epoch.segments.values_mut().rev());
+        let Some(file) = newest_first.find(|file| file.path != created) else { return };
         if let Ok(blocks) = disk.blocks(&file.path) {
             file.blocks = blocks;
         }

@@ -66,9 +66,11 @@ impl Opening<'_> {
                 true => Sealed::open_raw(self.disk, &file.path, epoch.id, first),
                 false => Sealed::open(self.disk, &file.path, self.options.cache_bytes / 4),
             };
-            // A damaged one is judged when it is loaded.
-            for burn in sealed.and_then(|sealed| sealed.burns(epoch.id)).unwrap_or_default() {
-                self.lose(epoch, burn.first..=burn.last(), burn.reason, burn.times, true);
+            let seqs = epoch.seqs_of(first);
+            // A damaged one is judged when it is loaded. What lies beyond the segment's end is void.
+            let burns = sealed.and_then(|sealed| sealed.burns(epoch.id)).unwrap_or_default();
+            for burn in burns.iter().filter(|burn| seqs.contains(&burn.first)) {
+                self.lose(epoch, burn.first..=burn.last().min(*seqs.end()), burn.reason, burn.times, true);
             }
         }
     }

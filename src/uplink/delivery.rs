@@ -4,8 +4,8 @@
 //! a settlement, a declared loss or a quarantine, or at level hub into `sent`: the broker has taken them, no hub has
 //! acknowledged them. `sent` is known to this process alone and goes back to `pending` when a hub asks, when patience
 //! ends, or at the bound. `again` holds settled seqs that a hub has asked for. `claimed` (waiting in the live lane, or in
-//! flight), `unreadable` and `resting` (suspects between two trials) only hide seqs from history for a while. Holds seqs,
-//! never bytes; at most [`MAX_RANGES`] ranges by settlement, whatever the backlog.
+//! flight), `unreadable`, `resting` (suspects between two trials) and what is `passed` over only hide seqs from history for a
+//! while. Holds seqs, never bytes; at most [`MAX_RANGES`] ranges by settlement, whatever the backlog.
 
 mod epoch;
 

@@ -4,6 +4,7 @@ use super::evidence::LAST_REST;
 use super::gate::{Closed, Gate};
 use super::link::State as LinkState;
 use super::message::packet_size;
+use super::suspects::PASSED_FOR;
 use super::{Uplink, reasons};
 use crate::clock::Now;
 use crate::wire::{Offline, State, Status, VERSION, encode_payload};
@@ -96,6 +97,13 @@ impl Uplink {
                 "{n} records end the connection each time they are sent; held, tried again every {} min at most",
                 LAST_REST.as_secs() / 60
             )),
+        }
+        if let Some((epoch, last)) = self.suspects.passed() {
+            lines.push(format!(
+                "too many values end connections: history goes on behind seq {last} of epoch {epoch}, older records wait up \
+                 to {} h",
+                PASSED_FOR.as_secs() / 3600
+            ));
         }
         if self.counts.unreadable > 0 {
             lines.push(format!("{} records cannot be read from the outbox at present", self.counts.unreadable));

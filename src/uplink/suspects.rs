@@ -23,7 +23,7 @@ const MAX_RESTING_CHUNKS: usize = 2048;
 const PAUSE: Duration = Duration::from_secs(30);
 const MAX_DOUBLINGS: u32 = 3;
 /// How long history passes over what was too much, unless half of the room is free again before.
-const PASSED_FOR: Duration = Duration::from_secs(6 * 3600);
+pub const PASSED_FOR: Duration = Duration::from_secs(6 * 3600);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
@@ -110,8 +110,11 @@ impl Suspects {
 
     /// Records in values that ended connections again and again and are not convicted.
     pub fn held_records(&self) -> u64 {
-        let groups = self.groups.iter().chain(self.resting.iter().map(|(group, _)| group));
-        groups.filter(|g| g.evidence.is_grave()).flat_map(|g| &g.chunks).map(|c| c.end() - c.start() + 1).sum()
+        self.all_groups()
+            .filter(|g| g.evidence.is_grave())
+            .flat_map(|g| &g.chunks)
+            .map(|c| c.end() - c.start() + 1)
+            .sum()
     }
 
     /// These are on trial from now on.
@@ -141,7 +144,7 @@ impl Suspects {
 
     /// With room for a while, or after long, history begins at the oldest again.
     fn look_for_room(&mut self, now: Duration) {
-        let few = self.groups.len() + self.resting.len() <= MAX_RESTING / 2;
+        let few = !exceeds(self.all_groups(), MAX_RESTING / 2, MAX_RESTING_CHUNKS / 2);
         if self.passed.is_some_and(|(.., until)| few || until <= now) {
             self.passed = None;
             self.changed = true;
@@ -160,6 +163,10 @@ impl Suspects {
     /// A connection ended, and no single suspect did it.
     pub fn doubt(&mut self) {
         self.all_evidence().for_each(Evidence::doubt);
+    }
+
+    fn all_groups(&self) -> impl Iterator<Item = &Group> {
+        self.groups.iter().chain(self.resting.iter().map(|(group, _)| group))
     }
 
     fn all_evidence(&mut self) -> impl Iterator<Item = &mut Evidence> {
@@ -205,7 +212,7 @@ impl Suspects {
     fn rest(&mut self, group: Group, until: Duration) {
         self.resting.push_back((group, until));
         self.changed = true;
-        while is_too_much(self.resting.iter().map(|(group, _)| group)) {
+        while exceeds(self.resting.iter().map(|(group, _)| group), MAX_RESTING, MAX_RESTING_CHUNKS) {
             self.resting.pop_front();
         }
     }
@@ -255,17 +262,18 @@ impl Suspects {
         if times >= STRIKES {
             self.head = None;
             self.accuse(epoch, chunks);
-            if is_too_much(self.groups.iter().chain(self.resting.iter().map(|(group, _)| group))) {
-                self.passed = chunks.last().map(|c| (epoch, *c.end(), now + PASSED_FOR));
+            if exceeds(self.all_groups(), MAX_RESTING, MAX_RESTING_CHUNKS) {
+                // Counted from the first: what is passed over has its turn however many more are accused.
+                let until = self.passed.map_or(now + PASSED_FOR, |(.., until)| until);
+                self.passed = chunks.last().map(|c| (epoch, *c.end(), until));
             }
         }
     }
 }
 
-/// More than may rest.
-fn is_too_much<'a>(groups: impl Iterator<Item = &'a Group>) -> bool {
+fn exceeds<'a>(groups: impl Iterator<Item = &'a Group>, max: usize, max_chunks: usize) -> bool {
     let (groups, chunks) = groups.fold((0, 0), |(groups, chunks), g| (groups + 1, chunks + g.chunks.len()));
-    groups > MAX_RESTING || chunks > MAX_RESTING_CHUNKS
+    groups > max || chunks > max_chunks
 }
 
 #[cfg(test)]

@@ -16,11 +16,10 @@ impl Uplink {
         if !may_end {
             return;
         }
-        if self.suspects.next_on_trial(now) {
-            self.hide_resting();
-        } else if self.suspects.is_empty() {
+        if !self.suspects.next_on_trial(now) && self.suspects.is_empty() {
             self.suspects_wake = self.suspects.next_due();
         }
+        self.hide_resting();
     }
 
     /// Something was answered on this connection.

@@ -251,9 +251,23 @@ fn many_chunks_are_too_much_as_well_and_what_was_passed_over_has_its_turn_after_
     }
     assert_eq!(suspects.passed(), Some((1, 100_000)), "the great group made way for the first");
     let mut suspects = Suspects::default();
+    suspects.accuse(1, &chunks(MAX_RESTING_CHUNKS as u64 / 2));
+    suspects.adjourn(MIN);
+    suspects.accuse(2, &chunks(MAX_RESTING_CHUNKS as u64 / 2));
+    suspects.adjourn(MIN);
+    lost_thrice(&mut suspects, 100_000, MIN);
+    suspects.next_on_trial(MIN);
+    assert_eq!(suspects.passed(), Some((1, 100_000)), "few groups, but half of the chunks and one");
+    suspects.retain(|_, c| *c.start() > 1);
+    suspects.next_on_trial(MIN);
+    assert_eq!(suspects.passed(), None);
+    let mut suspects = Suspects::default();
     (1..=MAX_RESTING as u64 + 1).for_each(|seq| lost_thrice(&mut suspects, seq, MIN));
+    for hour in 1..6 {
+        lost_thrice(&mut suspects, 1_000 + hour, MIN * 60 * hour as u32);
+    }
     suspects.next_on_trial(MIN + PASSED_FOR - S);
-    assert_eq!(suspects.passed(), Some((1, MAX_RESTING as u64 + 1)));
+    assert_eq!(suspects.passed(), Some((1, 1_005)));
     suspects.adjourn(MIN);
     suspects.changed = false;
     suspects.next_on_trial(MIN + PASSED_FOR);
