@@ -121,6 +121,7 @@ mod tests {
         for i in 0..100 {
             assert!(!evidence.strike(strike(9_000 + i % 7 * 100, 500)));
             evidence.accepted(5_000);
+            assert_eq!(evidence.is_nearing(), i < 2, "more of the same would prove no more");
         }
     }
 

@@ -48,13 +48,13 @@ impl Uplink {
     pub(super) fn status_payload(&self, now: Now) -> Vec<u8> {
         let (topic, mut status) = (self.settings.topics.status(), self.status(now));
         let mut payload = encode_payload(&status);
-        for problems in [1, 0] {
+        for (problems, pending) in [(1, MAX_PENDING), (0, MAX_PENDING), (0, 2)] {
             if packet_size(&topic, payload.len()) <= self.max_packet() {
                 break;
             }
-            status.problems.truncate(problems);
             status.losses.clear();
-            status.pending = self.delivery.summary(2);
+            status.problems.truncate(problems);
+            status.pending = self.delivery.summary(pending);
             payload = encode_payload(&status);
         }
         payload

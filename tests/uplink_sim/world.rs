@@ -24,6 +24,8 @@ const DRAIN: Duration = Duration::from_secs(900);
 /// With a hub: two heartbeats for each gap, and the patience with epochs that are over.
 const DRAIN_HUB: Duration = Duration::from_secs(6_000);
 const DRAIN_PER_POISON: Duration = Duration::from_secs(1_800);
+/// Bytes that hold every status.
+const FULL_STATUS: u32 = 8_000;
 /// Where values end connections, more data has to come to tell them from a bad link: this often one value,
 /// as large as the broker takes.
 const CONTRAST: Duration = Duration::from_secs(40);
@@ -695,7 +697,10 @@ impl World {
         if status.pending.len() > 16 {
             return Err("status: more than 16 ranges".into());
         }
-        for epoch in self.outbox.epochs.iter().filter(|_| self.opened) {
+        // Whole epochs may be left out where the broker takes small packets only.
+        let fits = self.broker.mood.limits.max_packet >= FULL_STATUS;
+        let told = |id: u64| fits || status.pending.iter().any(|p| p.epoch == id);
+        for epoch in self.outbox.epochs.iter().filter(|epoch| self.opened && told(epoch.id)) {
             let told = status.pending.iter().filter(|p| p.epoch == epoch.id);
             let told: RangeSet = told.map(|p| p.from..=p.to).collect();
             let mut pending = epoch.pending();

@@ -262,7 +262,7 @@ fn status_stays_within_its_bounds_whatever_happened() {
 #[test]
 fn a_status_that_is_too_large_for_the_broker_says_less_but_where_the_backlog_lies() {
     let problems = || Input::Problems((0..4).map(|i| format!("{i} {}", "x".repeat(150))).collect());
-    for (max_packet, told) in [(20_000, (4, 16)), (900, (1, 2)), (500, (0, 2))] {
+    for (max_packet, told) in [(20_000, (4, 16)), (1_200, (1, 16)), (850, (0, 16)), (500, (0, 2))] {
         let backlog = (1..=40).map(|n| chunk(n * 2, 100)).collect();
         let mut b = Bench::new(settings(), backlog);
         b.answers_loads = false;
