@@ -126,6 +126,18 @@ mod tests {
     }
 
     #[test]
+    fn a_third_more_bytes_may_be_what_tls_added_to_the_same_cut() {
+        for (published, proof) in [(9_800, false), (9_900, true)] {
+            let mut evidence = Evidence::default();
+            for published in [6_000, 7_000] {
+                assert!(!evidence.strike(strike(published, 500)));
+                evidence.accepted(500);
+            }
+            assert_eq!(evidence.strike(strike(published, 500)), proof, "{published}");
+        }
+    }
+
+    #[test]
     fn a_connection_that_ended_for_anything_else_starts_the_count_anew() {
         let mut evidence = Evidence::default();
         for i in 1..100 {
